@@ -1,0 +1,203 @@
+"""The words that every layer shares: model names, tensor declarations, signatures, answers.
+
+A tensor is declared with named dimensions, `float32[batch, seq, 16]`: `batch` is the dimension along which
+requests are stacked, any other name is a variable dimension, a number is fixed. An object that exists here is
+valid; what is wrong with a declaration is said by `InvalidRequest` when it is constructed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from maas.errors import InvalidRequest
+
+BATCH = "batch"
+MAX_RANK = 8
+
+_MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
+_VERSION_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}", re.ASCII)
+_TENSOR_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}", re.ASCII)
+_DIMENSION_NAME = re.compile(r"[a-z_][a-z0-9_]{0,31}", re.ASCII)
+_DECLARATION = re.compile(r"\s*([a-z0-9]+)\s*\[([^\[\]]*)\]\s*")
+
+# The element types a tensor may declare. `bytes` elements are Python `bytes` in an array of dtype object.
+DTYPES: Mapping[str, np.dtype] = {
+    name: np.dtype("object" if name == "bytes" else name)
+    for name in (
+        "bool", "uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64",
+        "float16", "float32", "float64", "bytes",
+    )
+}  # fmt: skip
+
+Array = np.ndarray[Any, np.dtype[Any]]
+Tensors = Mapping[str, Array]
+"""Arrays by tensor name, as they travel between a dialect, a batcher and a runner."""
+
+
+def check_model_name(name: str) -> str:
+    """Return `name` if it may name a model, else raise `InvalidRequest`."""
+    if not _MODEL_NAME.fullmatch(name):
+        raise InvalidRequest(f"{clip(name)!r} is no model name: it must match {_MODEL_NAME.pattern}")
+    return name
+
+
+def check_version_name(version: str) -> str:
+    """Return `version` if it may name a version, else raise `InvalidRequest`."""
+    if not _VERSION_NAME.fullmatch(version):
+        raise InvalidRequest(f"{clip(version)!r} is no version: it must match {_VERSION_NAME.pattern}")
+    return version
+
+
+def version_order(version: str) -> tuple[int, ...] | None:
+    """Sort key of a dotted-number version (`10` after `9`, `1.10` after `1.9`); None for any other name."""
+    parts = version.split(".")
+    return tuple(int(part) for part in parts) if all(part.isdecimal() for part in parts) else None
+
+
+def highest_version(versions: list[str]) -> str | None:
+    """The version that is chosen when a caller names none; names that are no dotted numbers never are."""
+    ordered = [(order, version) for version in versions if (order := version_order(version)) is not None]
+    return max(ordered)[1] if ordered else None
+
+
+def clip(text: str, limit: int = 80) -> str:
+    """`text` short enough to stand in an error message."""
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """One declared input or output, such as `image: float32[batch, 8, 8]`."""
+
+    name: str
+    dtype: str
+    dims: tuple[int | str, ...]
+    batch_axis: int | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        if not _TENSOR_NAME.fullmatch(self.name):
+            raise InvalidRequest(
+                f"{clip(self.name)!r} is no tensor name: it must match {_TENSOR_NAME.pattern}"
+            )
+        if self.dtype not in DTYPES:
+            raise InvalidRequest(
+                f"tensor {self.name!r} declares dtype {clip(self.dtype)!r}; known are {', '.join(DTYPES)}"
+            )
+        if len(self.dims) > MAX_RANK:
+            raise InvalidRequest(
+                f"tensor {self.name!r} has {len(self.dims)} dimensions; at most {MAX_RANK} are allowed"
+            )
+        for dim in self.dims:
+            _check_dimension(self.name, dim)
+        if self.dims.count(BATCH) > 1:
+            raise InvalidRequest(f"tensor {self.name!r} declares {BATCH!r} twice")
+        object.__setattr__(self, "batch_axis", self.dims.index(BATCH) if BATCH in self.dims else None)
+
+    @classmethod
+    def parse(cls, name: str, declaration: str) -> TensorSpec:
+        """Read the notation `float32[batch, seq]`; `int64[]` is a scalar."""
+        match = _DECLARATION.fullmatch(declaration)
+        if match is None:
+            raise InvalidRequest(
+                f"tensor {clip(name)!r} is declared as {clip(declaration)!r}; expected DTYPE[DIM, …], e.g. float32[batch, 4]"
+            )
+        dtype, inner = match.groups()
+        words = [word.strip() for word in inner.split(",")] if inner.strip() else []
+        return cls(name, dtype, tuple(int(word) if word.isdecimal() else word for word in words))
+
+    @property
+    def declaration(self) -> str:
+        return f"{self.dtype}[{', '.join(map(str, self.dims))}]"
+
+    @property
+    def numpy_dtype(self) -> np.dtype:
+        return DTYPES[self.dtype]
+
+    @property
+    def sample_dims(self) -> tuple[int | str, ...]:
+        """The dimensions of a single sample: those declared, without `batch`."""
+        return tuple(dim for dim in self.dims if dim != BATCH)
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.declaration}"
+
+
+def _check_dimension(tensor: str, dim: int | str) -> None:
+    if isinstance(dim, int):
+        if dim < 1:
+            raise InvalidRequest(f"tensor {tensor!r} declares a dimension of {dim}; it must be at least 1")
+    elif not _DIMENSION_NAME.fullmatch(dim):
+        raise InvalidRequest(
+            f"tensor {tensor!r} declares dimension {clip(dim)!r}; a name must match {_DIMENSION_NAME.pattern}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """How long a variable dimension may be: `min` ≤ length ≤ `max` (None: no maximum is declared)."""
+
+    min: int = 1
+    max: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.min < 1 or (self.max is not None and self.max < self.min):
+            raise InvalidRequest(f"bounds {self.min}…{self.max} are empty or below 1")
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """What a model takes and gives, and how long its variable dimensions may be."""
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    bounds: Mapping[str, Bounds] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for kind, specs in (("input", self.inputs), ("output", self.outputs)):
+            if not specs:
+                raise InvalidRequest(f"a model needs at least one {kind}")
+            names = [spec.name for spec in specs]
+            if len(set(names)) < len(names):
+                raise InvalidRequest(f"two {kind}s have the same name among {', '.join(names)}")
+        if not self.is_batched and any(spec.batch_axis is not None for spec in self.outputs):
+            raise InvalidRequest(f"an output declares {BATCH!r} but no input does")
+        unknown = set(self.bounds) - {
+            dim for spec in self.inputs for dim in spec.dims if isinstance(dim, str)
+        }
+        if unknown or BATCH in self.bounds:
+            raise InvalidRequest(
+                f"bounds for {sorted(unknown) or [BATCH]}, which are no variable dimensions of an input"
+            )
+
+    @property
+    def is_batched(self) -> bool:
+        """Whether requests may be stacked; otherwise the model runs them one by one."""
+        return any(spec.batch_axis is not None for spec in self.inputs)
+
+    @property
+    def has_variable_dims(self) -> bool:
+        return any(isinstance(dim, str) and dim != BATCH for spec in self.inputs for dim in spec.dims)
+
+    def limits_of(self, dim: str) -> Bounds:
+        return self.bounds.get(dim) or Bounds()
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """Where an answered request spent its time, in seconds, from admission on."""
+
+    queue: float
+    compute: float
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a caller gets: its own rows of every output, and where the time went."""
+
+    outputs: Tensors
+    timings: Timings
