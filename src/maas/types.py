@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from maas.errors import InvalidRequest
 
@@ -34,7 +35,9 @@ DTYPES: Mapping[str, np.dtype] = {
     )
 }  # fmt: skip
 
-Array = np.ndarray[Any, np.dtype[Any]]
+Array = npt.NDArray[Any]
+"""An array of any of the dtypes above."""
+
 Tensors = Mapping[str, Array]
 """Arrays by tensor name, as they travel between a dialect, a batcher and a runner."""
 
@@ -174,6 +177,17 @@ class Signature:
                 f"bounds for {sorted(unknown) or [BATCH]}, which are no variable dimensions of an input"
             )
 
+    @classmethod
+    def parse(
+        cls, inputs: Mapping[str, str], outputs: Mapping[str, str], bounds: Mapping[str, Bounds]
+    ) -> Signature:
+        """Read declarations by tensor name, in order."""
+        return cls(
+            tuple(TensorSpec.parse(name, text) for name, text in inputs.items()),
+            tuple(TensorSpec.parse(name, text) for name, text in outputs.items()),
+            bounds,
+        )
+
     @property
     def is_batched(self) -> bool:
         """Whether requests may be stacked; otherwise the model runs them one by one."""
@@ -185,6 +199,23 @@ class Signature:
 
     def limits_of(self, dim: str) -> Bounds:
         return self.bounds.get(dim) or Bounds()
+
+
+@dataclass(frozen=True, slots=True)
+class Tolerance:
+    """Two numbers agree when |actual - expected| ≤ absolute + relative × |expected|."""
+
+    relative: float
+    absolute: float
+
+
+# How far answers may be from the golden ones unless a manifest says otherwise; what is not listed must be equal.
+# float32: torch itself differs by some 2e-7 between batch sizes, and kernels differ more between machines.
+DEFAULT_TOLERANCES: Mapping[str, Tolerance] = {
+    "float16": Tolerance(relative=1e-2, absolute=1e-3),
+    "float32": Tolerance(relative=1e-4, absolute=1e-5),
+    "float64": Tolerance(relative=1e-9, absolute=1e-12),
+}
 
 
 @dataclass(frozen=True, slots=True)

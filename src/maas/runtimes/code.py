@@ -1,0 +1,35 @@
+"""Importing a class that a manifest names, if the operator lets that code run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import import_module
+
+from maas.errors import BadArtifact, Forbidden
+
+
+def import_class(path: str, allow_code: Sequence[str], *, trusted: Sequence[str] = ()) -> type:
+    """The class at `package.module:Class`.
+
+    Only modules at or below a prefix in `trusted` or `allow_code` are imported: naming a module in a manifest is
+    running its code. Raises `Forbidden` for any other, `BadArtifact` where there is no such class.
+    """
+    module_name, separator, class_name = path.partition(":")
+    if not (separator and module_name and class_name.isidentifier()):
+        raise BadArtifact(f"{path!r} names no class: expected package.module:Class")
+    if not any(_is_within(module_name, prefix) for prefix in (*trusted, *allow_code)):
+        raise Forbidden(
+            f"the model needs the code of module {module_name!r}, which the configuration does not allow; "
+            f"add {module_name!r} to allow_code if you trust it"
+        )
+    try:
+        found = getattr(import_module(module_name), class_name, None)
+    except ImportError as error:
+        raise BadArtifact(f"module {module_name!r} cannot be imported: {error}") from error
+    if not isinstance(found, type):
+        raise BadArtifact(f"module {module_name!r} has no class {class_name!r}")
+    return found
+
+
+def _is_within(module: str, prefix: str) -> bool:
+    return module == prefix or module.startswith(prefix + ".")

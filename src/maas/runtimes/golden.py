@@ -1,0 +1,176 @@
+"""Golden samples: requests with the answers that a version must give, and the self-test that asks for them.
+
+They are stored beside the model as safetensors under `SAMPLE.input.NAME` and `SAMPLE.output.NAME`; a tensor of
+`bytes` elements as two, `….offsets` (int64, n + 1) and `….data` (uint8), with its shape in `….shape`.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from maas.errors import BadArtifact, MaasError
+from maas.runtimes.contract import Runner
+from maas.tensors.check import check_inputs, check_outputs
+from maas.tensors.packing import Column
+from maas.tensors.stack import split, stack_key
+from maas.types import Array, Signature, Tensors, TensorSpec, Tolerance
+
+GOLDEN = "golden.safetensors"
+
+
+@dataclass(frozen=True, slots=True)
+class GoldenSample:
+    """One request and its expected answer."""
+
+    inputs: Tensors
+    outputs: Tensors
+
+
+def save_golden(directory: Path, samples: Sequence[GoldenSample]) -> None:
+    """Write `samples` to `directory`."""
+    tensors: dict[str, Array] = {}
+    for index, sample in enumerate(samples):
+        for kind, arrays in (("input", sample.inputs), ("output", sample.outputs)):
+            for name, array in arrays.items():
+                tensors.update(_to_stored(f"{index}.{kind}.{name}", array))
+    save_file(tensors, directory / GOLDEN)
+
+
+def load_golden(directory: Path, signature: Signature) -> list[GoldenSample]:
+    """The samples of the version in `directory`; `BadArtifact` where they are missing or not its signature's."""
+    try:
+        stored = load_file(directory / GOLDEN)
+        count = 1 + max(int(key.partition(".")[0]) for key in stored)
+        samples = [
+            GoldenSample(
+                {
+                    spec.name: _from_stored(stored, f"{index}.input.{spec.name}", spec)
+                    for spec in signature.inputs
+                },
+                {
+                    spec.name: _from_stored(stored, f"{index}.output.{spec.name}", spec)
+                    for spec in signature.outputs
+                },
+            )
+            for index in range(count)
+        ]
+        for sample in samples:
+            check_outputs(signature, sample.outputs, check_inputs(signature, sample.inputs))
+    except (OSError, SafetensorError, KeyError, ValueError, MaasError) as error:
+        raise BadArtifact(f"{GOLDEN} does not hold samples of this model: {error}") from error
+    return samples
+
+
+def self_test(
+    runner: Runner, signature: Signature, samples: Sequence[GoldenSample], tolerances: Mapping[str, Tolerance]
+) -> None:
+    """Ask `runner` for every sample as it is, row by row, and stacked with the others that stack.
+
+    Raises `BadArtifact` with the numbers where an answer is not the expected one: the version is not what was
+    published, or batching changes its answers.
+    """
+    for how, sample in _arrangements(signature, samples):
+        rows = check_inputs(signature, sample.inputs)
+        outputs = runner.run(sample.inputs)
+        check_outputs(signature, outputs, rows)
+        for spec in signature.outputs:
+            _compare(outputs[spec.name], sample.outputs[spec.name], spec, tolerances.get(spec.dtype), how)
+
+
+def rows_of(signature: Signature, sample: GoldenSample) -> list[GoldenSample]:
+    """The sample's rows as samples of their own, in order."""
+    count = check_inputs(signature, sample.inputs)
+    inputs = _split_all(signature.inputs, sample.inputs, count)
+    outputs = _split_all(signature.outputs, sample.outputs, count)
+    return [GoldenSample(i, o) for i, o in zip(inputs, outputs, strict=True)]
+
+
+def stack_samples(signature: Signature, samples: Sequence[GoldenSample]) -> GoldenSample:
+    """One sample from several whose `stack_key` is equal."""
+    return GoldenSample(
+        _stack_all(signature.inputs, [sample.inputs for sample in samples]),
+        _stack_all(signature.outputs, [sample.outputs for sample in samples]),
+    )
+
+
+def _arrangements(
+    signature: Signature, samples: Sequence[GoldenSample]
+) -> Iterable[tuple[str, GoldenSample]]:
+    groups = defaultdict(list)
+    for index, sample in enumerate(samples):
+        yield f"sample {index}", sample
+        if signature.is_batched:
+            groups[stack_key(signature, sample.inputs)].append(sample)
+            for row, alone in enumerate(rows_of(signature, sample)):
+                yield f"row {row} of sample {index}, run alone,", alone
+    for group in groups.values():
+        if len(group) > 1:
+            yield f"{len(group)} samples, run as one batch,", stack_samples(signature, group)
+
+
+def _split_all(specs: Iterable[TensorSpec], arrays: Tensors, rows: int) -> list[dict[str, Array]]:
+    parts = {spec.name: split(arrays[spec.name], spec.batch_axis, [1] * rows) for spec in specs}
+    return [{name: part[row] for name, part in parts.items()} for row in range(rows)]
+
+
+def _stack_all(specs: Iterable[TensorSpec], many: Sequence[Tensors]) -> dict[str, Array]:
+    return {
+        spec.name: Column([arrays[spec.name] for arrays in many], spec.batch_axis).stacked() for spec in specs
+    }
+
+
+def _compare(actual: Array, expected: Array, spec: TensorSpec, tolerance: Tolerance | None, how: str) -> None:
+    if actual.shape != expected.shape:
+        raise BadArtifact(
+            f"{how} gives output {spec.name!r} of shape {list(actual.shape)}; golden is {list(expected.shape)}"
+        )
+    if tolerance is None:
+        if not np.array_equal(actual, expected):
+            raise BadArtifact(f"{how} gives another output {spec.name!r} than the golden one")
+        return
+    difference, allowed = _worst(actual, expected, tolerance)
+    if not difference <= allowed:
+        raise BadArtifact(
+            f"{how} gives output {spec.name!r} off its golden value by {difference:.3g}; allowed is {allowed:.3g} "
+            f"(absolute {tolerance.absolute:g}, relative {tolerance.relative:g})"
+        )
+
+
+def _worst(actual: Array, expected: Array, tolerance: Tolerance) -> tuple[float, float]:
+    """The difference furthest over (or least under) what is allowed there, and what is allowed there."""
+    same = (actual == expected) | (np.isnan(actual) & np.isnan(expected))
+    with np.errstate(invalid="ignore"):
+        difference = np.where(same, 0.0, np.abs(actual.astype(np.float64) - expected))
+    allowed = tolerance.absolute + tolerance.relative * np.abs(expected.astype(np.float64))
+    excess = np.nan_to_num(difference - allowed, nan=np.inf)
+    worst = np.unravel_index(int(np.argmax(excess)), excess.shape)
+    return float(difference[worst]), float(allowed[worst])
+
+
+def _to_stored(key: str, array: Array) -> dict[str, Array]:
+    if array.dtype.kind != "O":
+        return {key: np.ascontiguousarray(array).reshape(array.shape)}
+    elements: list[bytes] = list(array.flat)
+    offsets = np.cumsum([0, *map(len, elements)], dtype=np.int64)
+    return {
+        f"{key}.shape": np.array(array.shape, np.int64),
+        f"{key}.offsets": offsets,
+        f"{key}.data": np.frombuffer(b"".join(elements), np.uint8),
+    }
+
+
+def _from_stored(stored: Mapping[str, Array], key: str, spec: TensorSpec) -> Array:
+    if spec.dtype != "bytes":
+        return stored[key]
+    data = stored[f"{key}.data"].tobytes()
+    bounds = stored[f"{key}.offsets"].tolist()
+    array = np.empty(len(bounds) - 1, dtype=object)
+    array[:] = [data[start:end] for start, end in zip(bounds[:-1], bounds[1:], strict=True)]
+    return array.reshape(stored[f"{key}.shape"].tolist())

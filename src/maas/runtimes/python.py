@@ -1,0 +1,28 @@
+"""Runs a Python class of the user's: `runtime: {name: python, class: package.module:Class, arguments: {…}}`.
+
+The class is constructed as `Class(directory, device, **arguments)`, where `directory` holds the version's files, and
+must have `run(inputs) -> outputs` over mappings of tensor name → array. It is code, so the configuration must
+name its module under `allow_code`. The process's environment has told OpenMP, OpenBLAS and MKL the number of
+threads before anything of the class was imported.
+"""
+
+from __future__ import annotations
+
+from maas.errors import BadArtifact
+from maas.runtimes.code import import_class
+from maas.runtimes.contract import Artifact, Placement, Runner
+
+
+class PythonRuntime:
+    def load(self, artifact: Artifact, placement: Placement) -> Runner:
+        path = artifact.options.get("class")
+        if not isinstance(path, str):
+            raise BadArtifact("runtime 'python' needs `class: package.module:Class`")
+        cls = import_class(path, artifact.allow_code)
+        if not callable(getattr(cls, "run", None)):
+            raise BadArtifact(f"class {path!r} has no method `run(inputs)`")
+        runner: Runner = cls(artifact.directory, placement.device, **artifact.options.get("arguments", {}))
+        return runner
+
+
+RUNTIME = PythonRuntime()

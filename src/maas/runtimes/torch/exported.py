@@ -1,0 +1,119 @@
+"""An exported program (`torch.export`, `.pt2`): graph and weights, none of the user's code.
+
+`torch.export.load` (2.13) unpickles freely whatever the archive marks as pickled: weights and constants with
+`use_pickle`, script and opaque objects, sample inputs; and it loads compiled libraries from an archive that
+carries them. So the archive is inspected before it is opened: only known members, none of them pickled or native,
+each once and uncompressed. While it is loaded, every attempt of a pickle to look up a class is refused as well.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.export.passes import move_to_device_pass
+
+from maas.errors import BadArtifact
+from maas.runtimes.contract import Artifact
+
+PROGRAM = "model.pt2"
+
+_MAX_JSON = 64 << 20  # bytes: the graph and the tables of an archive
+_TABLES = re.compile(r"data/(weights|constants)/model_(weights|constants)_config\.json")
+_KNOWN = re.compile(
+    r"(archive_format|archive_version|byteorder|\.data/(version|serialization_id)"
+    r"|models/model\.json|data/weights/weight_\d+|data/constants/tensor_\d+)|" + _TABLES.pattern
+)
+_SAMPLE_INPUTS = "data/sample_inputs/model.pt"
+
+
+def load_exported(artifact: Artifact, device: torch.device) -> Callable[..., Any]:
+    """The program's module on `device`. Raises `BadArtifact` where the archive is refused or does not load."""
+    path = artifact.directory / PROGRAM
+    inspect_archive(path)
+    try:
+        with _unpickling_refused():
+            program = torch.export.load(path)
+    except BadArtifact:
+        raise
+    except Exception as error:  # torch raises whatever its reader meets in a damaged archive
+        raise BadArtifact(f"{PROGRAM} does not load: {type(error).__name__}: {error}") from error
+    if device.type != "cpu":
+        program = move_to_device_pass(program, device)
+    return program.module()
+
+
+def inspect_archive(path: Path) -> None:
+    """Raise `BadArtifact` unless loading the archive at `path` runs nothing of its author's."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            _check_members(archive)
+    except (OSError, zipfile.BadZipFile, ValueError) as error:
+        raise BadArtifact(f"{PROGRAM} is no archive of torch.export: {error}") from error
+
+
+def _check_members(archive: zipfile.ZipFile) -> None:
+    members = archive.infolist()
+    seen = set()
+    for member in members:
+        # The first folder is the archive's own name, whatever that is.
+        root, _, name = member.filename.partition("/")
+        if name in seen or root != members[0].filename.partition("/")[0]:
+            raise BadArtifact(f"{PROGRAM} holds {member.filename!r} twice or under a second root")
+        seen.add(name)
+        if member.compress_type != zipfile.ZIP_STORED:
+            raise BadArtifact(f"{PROGRAM} holds {member.filename!r} compressed; torch stores it plainly")
+        if name == _SAMPLE_INPUTS and member.file_size == 0:
+            continue
+        if not _KNOWN.fullmatch(name):
+            raise BadArtifact(f"{PROGRAM} holds {member.filename!r}, which is unpickled or run when loaded")
+        if _TABLES.fullmatch(name):
+            _check_table(archive, member)
+    if "models/model.json" not in seen:
+        raise BadArtifact(f"{PROGRAM} holds no program: models/model.json is missing")
+
+
+def _check_table(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> None:
+    if member.file_size > _MAX_JSON:
+        raise BadArtifact(
+            f"{PROGRAM} holds {member.filename!r} of {member.file_size} bytes; at most {_MAX_JSON}"
+        )
+    entries = json.loads(archive.read(member))["config"].values()
+    if any(entry["use_pickle"] is not False for entry in entries):
+        raise BadArtifact(
+            f"{PROGRAM} marks tensors in {member.filename!r} as pickled; loading would run them"
+        )
+
+
+_refusing: ContextVar[bool] = ContextVar("refusing", default=False)
+
+
+@contextmanager
+def _unpickling_refused() -> Iterator[None]:
+    """The second lock behind `inspect_archive`: while it holds, no pickle may look up a class or a function."""
+    _install_hook()
+    token = _refusing.set(True)
+    try:
+        yield
+    finally:
+        _refusing.reset(token)
+
+
+@cache
+def _install_hook() -> None:
+    """An audit hook cannot be removed again, so there is one, and a context switches it."""
+    sys.addaudithook(_refuse_classes)
+
+
+def _refuse_classes(event: str, arguments: tuple[Any, ...]) -> None:
+    if event == "pickle.find_class" and _refusing.get():
+        raise BadArtifact(f"{PROGRAM} tried to unpickle {arguments[0]}.{arguments[1]}")

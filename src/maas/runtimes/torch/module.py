@@ -1,0 +1,40 @@
+"""A module by import path, constructor arguments and safetensors weights.
+
+    runtime: {name: torch, format: module, module: package.module:Class, arguments: {…}}
+
+Our recipes' modules load this way; a module outside `maas` is code and needs `allow_code`.
+"""
+
+from __future__ import annotations
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from maas.errors import BadArtifact
+from maas.runtimes.code import import_class
+from maas.runtimes.contract import Artifact
+
+WEIGHTS = "model.safetensors"
+TRUSTED = ("maas.training",)
+
+
+def load_module(artifact: Artifact, device: torch.device) -> torch.nn.Module:
+    """The module in evaluation mode on `device`, its tensors mapped from the weight file without a copy on CPU.
+
+    Raises `BadArtifact` where names or shapes of the weights are not the module's.
+    """
+    path = artifact.options.get("module")
+    if not isinstance(path, str):
+        raise BadArtifact("format 'module' needs `module: package.module:Class`")
+    cls = import_class(path, artifact.allow_code, trusted=TRUSTED)
+    if not issubclass(cls, torch.nn.Module):
+        raise BadArtifact(f"{path!r} is no torch.nn.Module")
+    with torch.device("meta"):
+        module = cls(**artifact.options.get("arguments", {}))
+    try:
+        weights = load_file(artifact.directory / WEIGHTS, device=str(device))
+        module.load_state_dict(weights, assign=True)
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise BadArtifact(f"the weights in {WEIGHTS} are not those of {path!r}: {error}") from error
+    return module.eval()

@@ -1,0 +1,1 @@
+"""What can be done with arrays without knowing a protocol, a queue or an engine."""

@@ -1,0 +1,91 @@
+"""Holding arrays against a model's declared signature, before anything is queued and after anything has run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+
+from maas.errors import InvalidRequest, ModelFailed
+from maas.types import BATCH, Array, Signature, Tensors, TensorSpec, clip
+
+
+def check_names(signature: Signature, names: Iterable[str]) -> None:
+    """Raise `InvalidRequest` unless `names` are exactly the declared inputs."""
+    given = set(names)
+    declared = [spec.name for spec in signature.inputs]
+    if unknown := given.difference(declared):
+        raise InvalidRequest(f"unknown input {clip(min(unknown))!r}; the model takes {', '.join(declared)}")
+    if missing := [name for name in declared if name not in given]:
+        raise InvalidRequest(f"input {missing[0]!r} is missing; the model takes {', '.join(declared)}")
+
+
+def check_inputs(signature: Signature, inputs: Tensors) -> int:
+    """Check every array against its declaration and return how many rows the request has.
+
+    A named dimension must have one length over all inputs, within its bounds; `batch` must be at least 1.
+    A model without `batch` gets 1. Raises `InvalidRequest` naming the tensor, what was expected and what came.
+    """
+    check_names(signature, inputs)
+    lengths: dict[str, tuple[int, str]] = {}
+    for spec in signature.inputs:
+        array = inputs[spec.name]
+        if array.dtype != spec.numpy_dtype:
+            raise InvalidRequest(f"input {spec.name!r} is {array.dtype}; expected {spec.dtype}")
+        _check_shape(signature, spec, array.shape, lengths)
+    return lengths[BATCH][0] if BATCH in lengths else 1
+
+
+def check_outputs(signature: Signature, outputs: Mapping[str, object], rows: int) -> None:
+    """Raise `ModelFailed` unless a runner's answer is what its model declares, for `rows` rows."""
+    for spec in signature.outputs:
+        array = outputs.get(spec.name)
+        if not isinstance(array, np.ndarray):
+            raise ModelFailed(f"the model gave no array for its output {spec.name!r}")
+        if array.dtype != spec.numpy_dtype:
+            raise ModelFailed(f"output {spec.name!r} is {array.dtype}; the model declares {spec.dtype}")
+        expected = [rows if dim == BATCH else dim for dim in spec.dims]
+        if len(expected) != array.ndim or any(
+            isinstance(dim, int) and dim != length for dim, length in zip(expected, array.shape, strict=True)
+        ):
+            raise ModelFailed(
+                f"output {spec.name!r} has shape {list(array.shape)}; the model declares {spec.declaration}"
+                f" and the batch has {rows} rows"
+            )
+
+
+def check_finite(array: Array, name: str) -> None:
+    """Raise `ModelFailed` with code `non_finite_output` where an output holds NaN or an infinity."""
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise ModelFailed(f"output {name!r} holds NaN or infinity", code="non_finite_output")
+
+
+def _check_shape(
+    signature: Signature, spec: TensorSpec, shape: tuple[int, ...], lengths: dict[str, tuple[int, str]]
+) -> None:
+    if len(shape) != len(spec.dims):
+        raise InvalidRequest(
+            f"input {spec.name!r} has {len(shape)} dimensions {list(shape)}; expected {len(spec.dims)}: {spec.declaration}"
+        )
+    for axis, (dim, length) in enumerate(zip(spec.dims, shape, strict=True)):
+        if isinstance(dim, int):
+            if length != dim:
+                raise InvalidRequest(
+                    f"input {spec.name!r} has length {length} at axis {axis}; expected {dim}: {spec.declaration}"
+                )
+            continue
+        known, owner = lengths.setdefault(dim, (length, spec.name))
+        if known != length:
+            raise InvalidRequest(
+                f"input {spec.name!r} has {dim} = {length}, but input {owner!r} has {dim} = {known}"
+            )
+        if owner == spec.name:
+            _check_bounds(signature, spec, dim, length)
+
+
+def _check_bounds(signature: Signature, spec: TensorSpec, dim: str, length: int) -> None:
+    bounds = signature.limits_of(dim)
+    if length < bounds.min:
+        raise InvalidRequest(f"input {spec.name!r} has {dim} = {length}; at least {bounds.min} is expected")
+    if bounds.max is not None and length > bounds.max:
+        raise InvalidRequest(f"input {spec.name!r} has {dim} = {length}; at most {bounds.max} is accepted")

@@ -1,0 +1,128 @@
+"""How tensors lie in a slab of shared memory.
+
+Each tensor starts at a multiple of 64 bytes, in C order. A tensor of `bytes` elements is stored as n + 1 int64
+offsets followed by the data they cut up. `write` is the one copy on the way in: it stacks the requests' arrays
+straight into the slab. `read` gives a view, so a reader that outlives the batch copies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from maas.types import Array
+
+ALIGNMENT = 64  # bytes: a cache line, and what vectorised kernels like best
+
+Buffer = memoryview
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where one tensor lies in a slab: `nbytes` bytes from `offset` on."""
+
+    shape: tuple[int, ...]
+    offset: int
+    nbytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One tensor of a batch: the requests' arrays, and the axis along which they are stacked.
+
+    With `axis` None there is one array, or all are equal, and the first stands for all.
+    """
+
+    parts: Sequence[Array]
+    axis: int | None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        shape = self.parts[0].shape
+        if self.axis is None:
+            return shape
+        rows = sum(part.shape[self.axis] for part in self.parts)
+        return (*shape[: self.axis], rows, *shape[self.axis + 1 :])
+
+    def stacked(self) -> Array:
+        return self.parts[0] if self.axis is None else np.concatenate(self.parts, axis=self.axis)
+
+
+def plan(columns: Sequence[Column]) -> tuple[list[Place], int]:
+    """Places for `columns` one behind the other, and how many bytes they need in all."""
+    places = []
+    end = 0
+    for column in columns:
+        shape = column.shape
+        dtype = column.parts[0].dtype
+        nbytes = _bytes_needed(column) if dtype.kind == "O" else prod(shape) * dtype.itemsize
+        offset = -(-end // ALIGNMENT) * ALIGNMENT
+        places.append(Place(shape, offset, nbytes))
+        end = offset + nbytes
+    return places, end
+
+
+def write(buffer: Buffer, place: Place, column: Column) -> None:
+    """Stack `column` into its place."""
+    dtype = column.parts[0].dtype
+    if dtype.kind == "O":
+        _write_bytes(buffer, place, column.stacked())
+    elif column.axis is None:
+        np.copyto(_view(buffer, place, dtype), column.parts[0])
+    else:
+        np.concatenate(column.parts, axis=column.axis, out=_view(buffer, place, dtype))
+
+
+def read(buffer: Buffer, place: Place, dtype: np.dtype[Any]) -> Array:
+    """The tensor at `place`: a view of the slab, or new objects where the elements are bytes.
+
+    Raises `ValueError` where the place does not lie within the buffer.
+    """
+    if dtype.kind == "O":
+        return _read_bytes(buffer, place)
+    if place.nbytes != prod(place.shape) * dtype.itemsize:
+        raise ValueError(f"{place} does not hold {dtype}")
+    return _view(buffer, place, dtype)
+
+
+def _view(buffer: Buffer, place: Place, dtype: np.dtype[Any]) -> Array:
+    try:
+        return np.ndarray(place.shape, dtype, buffer, place.offset)
+    except TypeError as error:  # numpy's word for «buffer is too small»
+        raise ValueError(str(error)) from None
+
+
+def _bytes_needed(column: Column) -> int:
+    elements = sum(part.size for part in column.parts) if column.axis is not None else column.parts[0].size
+    parts = column.parts if column.axis is not None else column.parts[:1]
+    return 8 * (elements + 1) + sum(len(element) for part in parts for element in part.flat)
+
+
+def _write_bytes(buffer: Buffer, place: Place, array: Array) -> None:
+    elements = list(array.flat)
+    offsets = np.zeros(len(elements) + 1, np.int64)
+    np.cumsum([len(element) for element in elements], out=offsets[1:])
+    head = place.offset + offsets.nbytes
+    buffer[place.offset : head] = offsets.tobytes()
+    buffer[head : place.offset + place.nbytes] = b"".join(elements)
+
+
+def _read_bytes(buffer: Buffer, place: Place) -> Array:
+    count = prod(place.shape)
+    offsets = _view(buffer, Place((count + 1,), place.offset, 8 * (count + 1)), np.dtype(np.int64))
+    head = place.offset + offsets.nbytes
+    if (
+        offsets[0] != 0
+        or (np.diff(offsets) < 0).any()
+        or head + int(offsets[-1]) > place.offset + place.nbytes
+    ):
+        raise ValueError(f"{place} holds broken offsets")
+    array = np.empty(count, dtype=object)
+    bounds = offsets.tolist()
+    for index in range(count):
+        array[index] = bytes(buffer[head + bounds[index] : head + bounds[index + 1]])
+    return array.reshape(place.shape)
