@@ -11,10 +11,13 @@ MaasError
 ├── Unavailable             not now: the model, its process or the server is not there
 │   ├── ModelNotReady
 │   ├── Draining
-│   └── WorkerDied
+│   ├── WorkerDied
+│   ├── ServerUnreachable   a client got no connection: nothing was sent
+│   └── ConnectionLost      a client lost the connection while it waited for its answer
 ├── DeadlineExceeded        the request's deadline passed before its answer
-├── ModelFailed             the model raised, died, or broke its declared contract
-└── BadArtifact             a version on disk, or about to be, is not what it says it is
+├── ModelFailed             the model raised, or broke its declared contract
+├── BadArtifact             a version on disk, or about to be, is not what it says it is
+└── ConfigurationError      a file, variable or option does not make a configuration
 
 The first question is whose fault it is, the second what the caller can do. `code` is stable and part of the
 public interface; a message names the thing, the value and the limit. Statuses of protocols are not known here:
@@ -25,18 +28,25 @@ from __future__ import annotations
 
 
 class MaasError(Exception):
-    """Root of the tree. `code` is a stable word for programs, the message a sentence for people."""
+    """Root of the tree. `code` is a stable word for programs, the message a sentence for people.
+
+    `trace` is what led to it, such as a model's traceback: for the log, never for a caller.
+    """
 
     code = "error"
+    request_id: str | None = None  # of the call that met the error, set by who knows it
 
-    def __init__(self, message: str, *, code: str | None = None) -> None:
+    def __init__(self, message: str, *, code: str | None = None, trace: str = "") -> None:
         super().__init__(message)
         self.message = message
+        self.trace = trace
         if code is not None:
             self.code = code
 
 
-class InvalidRequest(MaasError):
+class InvalidRequest(MaasError, ValueError):
+    """Also a `ValueError`, so that pydantic says where in a file or body it stands."""
+
     code = "invalid_request"
 
 
@@ -71,7 +81,10 @@ class QueueFull(Refused):
 
 
 class Unavailable(MaasError):
+    """Something between caller and model is away; `retry_after` in seconds where the server says when to return."""
+
     code = "unavailable"
+    retry_after: float | None = None
 
 
 class ModelNotReady(Unavailable):
@@ -88,6 +101,18 @@ class WorkerDied(Unavailable):
     code = "worker_died"
 
 
+class ServerUnreachable(Unavailable):
+    """No connection could be established, so the request was not executed."""
+
+    code = "server_unreachable"
+
+
+class ConnectionLost(Unavailable):
+    """The connection broke after the request was sent; whether the model saw it is not known."""
+
+    code = "connection_lost"
+
+
 class DeadlineExceeded(MaasError):
     code = "deadline_exceeded"
 
@@ -102,3 +127,9 @@ class BadArtifact(MaasError):
     """A model version is incomplete, altered, disallowed or disagrees with its own golden samples."""
 
     code = "bad_artifact"
+
+
+class ConfigurationError(MaasError):
+    """The message names the file or variable, and the path of the key."""
+
+    code = "configuration"

@@ -1,7 +1,7 @@
 """Golden samples: requests with the answers that a version must give, and the self-test that asks for them.
 
 They are stored beside the model as safetensors under `SAMPLE.input.NAME` and `SAMPLE.output.NAME`; a tensor of
-`bytes` elements as two, `….offsets` (int64, n + 1) and `….data` (uint8), with its shape in `….shape`.
+`bytes` elements as it is packed in a slab (uint8), with its shape beside it under `….shape`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from safetensors.numpy import load_file, save_file
 from maas.errors import BadArtifact, MaasError
 from maas.runtimes.contract import Runner
 from maas.tensors.check import check_inputs, check_outputs
-from maas.tensors.packing import Column
+from maas.tensors.packing import Column, Place, plan, read, write
 from maas.tensors.stack import split, stack_key
 from maas.types import Array, Signature, Tensors, TensorSpec, Tolerance
 
@@ -157,20 +157,16 @@ def _worst(actual: Array, expected: Array, tolerance: Tolerance) -> tuple[float,
 def _to_stored(key: str, array: Array) -> dict[str, Array]:
     if array.dtype.kind != "O":
         return {key: np.ascontiguousarray(array).reshape(array.shape)}
-    elements: list[bytes] = list(array.flat)
-    offsets = np.cumsum([0, *map(len, elements)], dtype=np.int64)
-    return {
-        f"{key}.shape": np.array(array.shape, np.int64),
-        f"{key}.offsets": offsets,
-        f"{key}.data": np.frombuffer(b"".join(elements), np.uint8),
-    }
+    column = Column([array], None)
+    (place,), nbytes = plan([column])
+    packed = np.empty(nbytes, np.uint8)
+    write(packed.data, place, column)
+    return {key: packed, f"{key}.shape": np.array(array.shape, np.int64)}
 
 
 def _from_stored(stored: Mapping[str, Array], key: str, spec: TensorSpec) -> Array:
     if spec.dtype != "bytes":
         return stored[key]
-    data = stored[f"{key}.data"].tobytes()
-    bounds = stored[f"{key}.offsets"].tolist()
-    array = np.empty(len(bounds) - 1, dtype=object)
-    array[:] = [data[start:end] for start, end in zip(bounds[:-1], bounds[1:], strict=True)]
-    return array.reshape(stored[f"{key}.shape"].tolist())
+    packed = stored[key]
+    place = Place(tuple(stored[f"{key}.shape"].tolist()), 0, packed.nbytes)
+    return read(packed.data, place, spec.numpy_dtype)

@@ -52,6 +52,8 @@ def check_outputs(signature: Signature, outputs: Mapping[str, object], rows: int
                 f"output {spec.name!r} has shape {list(array.shape)}; the model declares {spec.declaration}"
                 f" and the batch has {rows} rows"
             )
+        if spec.dtype == "bytes" and not all(type(element) is bytes for element in array.flat):
+            raise ModelFailed(f"output {spec.name!r} holds elements that are no bytes")
 
 
 def check_finite(array: Array, name: str) -> None:

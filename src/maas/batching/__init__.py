@@ -1,0 +1,1 @@
+"""Requests into batches: a pure policy, and the one owner of each queue that applies it."""

@@ -1,0 +1,109 @@
+"""The manifest of a model version, `model.yaml`: what it is, what it takes and gives, and which files make it up."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from functools import cached_property
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from maas.errors import BadArtifact, MaasError
+from maas.types import (
+    DEFAULT_TOLERANCES,
+    Bounds,
+    Signature,
+    Tolerance,
+    check_model_name,
+    check_version_name,
+)
+
+MANIFEST = "model.yaml"
+
+_M = TypeVar("_M", bound="Description")
+
+
+class RuntimeOptions(BaseModel):
+    """The engine, by name, with options that are the engine's own (`format`, `module`, `class`, `arguments`, …)."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    name: str
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return dict(self.__pydantic_extra__ or {})
+
+
+class Batching(BaseModel):
+    """How requests of this version may be batched; the configuration can only be stricter."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    max_batch_size: int = Field(32, ge=1, le=65536, description="rows in one batch")
+    max_queue_delay: float = Field(
+        0.0, ge=0, le=60, description="seconds the oldest request may wait for company"
+    )
+
+
+class Description(BaseModel):
+    """What an author says of a model; publishing adds the rest of the manifest."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    runtime: RuntimeOptions
+    inputs: dict[str, str]
+    outputs: dict[str, str]
+    dimensions: dict[str, Bounds] = {}
+    batching: Batching = Batching()
+    tolerances: dict[str, Tolerance] = dict(DEFAULT_TOLERANCES)
+    allow_non_finite: bool = False
+    description: str = ""
+    license: str | None = None
+    card: dict[str, Any] = {}
+
+    @cached_property
+    def signature(self) -> Signature:
+        """Raises `BadArtifact` where the declarations make no sense."""
+        try:
+            return Signature.parse(self.inputs, self.outputs, self.dimensions)
+        except MaasError as error:
+            raise BadArtifact(f"the declared tensors are wrong: {error.message}") from error
+
+
+class Manifest(Description):
+    """A sealed version. `files` holds the SHA-256 of every other file; the digest of the manifest thus covers all."""
+
+    format: Literal[1] = 1
+    name: Annotated[str, AfterValidator(check_model_name)]
+    version: Annotated[str, AfterValidator(check_version_name)]
+    created: datetime
+    files: dict[str, str]
+
+
+def to_yaml(model: Description) -> str:
+    return yaml.safe_dump(model.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=110)
+
+
+def read_description(text: str) -> Description:
+    """An author's `model.yaml`. Raises `BadArtifact` with the path of the first key that is wrong."""
+    return _read(Description, text)
+
+
+def read_manifest(text: str) -> Manifest:
+    """A sealed `model.yaml`. Raises `BadArtifact` with the path of the first key that is wrong."""
+    return _read(Manifest, text)
+
+
+def _read(kind: type[_M], text: str) -> _M:
+    try:
+        found = kind.model_validate(yaml.safe_load(text))
+        found.signature  # noqa: B018 - a manifest that exists declares tensors that make sense
+    except yaml.YAMLError as error:
+        raise BadArtifact(f"{MANIFEST} is no YAML: {str(error).splitlines()[0]}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        path = ".".join(map(str, first["loc"])) or "the document"
+        raise BadArtifact(f"{MANIFEST}: {path}: {first['msg']}") from error
+    return found

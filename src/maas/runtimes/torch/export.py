@@ -1,0 +1,100 @@
+"""A PyTorch module into the files of a version, with golden samples that the module itself has answered."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch.export import Dim, ExportedProgram
+
+from maas.errors import BadArtifact
+from maas.runtimes.golden import GoldenSample, save_golden
+from maas.runtimes.torch.exported import PROGRAM
+from maas.runtimes.torch.module import WEIGHTS
+from maas.runtimes.torch.runner import TorchRunner
+from maas.types import BATCH, Signature, Tensors, TensorSpec
+
+_CPU = torch.device("cpu")
+
+
+def write_exported(
+    directory: Path, module: torch.nn.Module, signature: Signature, samples: Sequence[Tensors]
+) -> dict[str, Any]:
+    """Export `module` to `model.pt2` and return the manifest's runtime options.
+
+    Named dimensions become dynamic ones. The sample inputs that `torch.export` keeps by pickling them are dropped.
+    Raises `BadArtifact` where the module does not export, with what to do instead.
+    """
+    module = module.eval()
+    example = tuple(_for_tracing(spec, samples[0][spec.name]) for spec in signature.inputs)
+    dims = _dynamic_dims(signature)
+    shapes = tuple(
+        {axis: dims[dim] for axis, dim in enumerate(spec.dims) if isinstance(dim, str)}
+        for spec in signature.inputs
+    )
+    try:
+        with torch.no_grad():
+            program: ExportedProgram = torch.export.export(module, example, dynamic_shapes=shapes)
+    except Exception as error:  # whatever a module does while it is traced
+        raise BadArtifact(
+            f"the module does not export with the dimensions {', '.join(dims) or '(all fixed)'}: {error}\n"
+            "Declare a dimension that it fixes as a number, or publish with form='module'."
+        ) from error
+    program.example_inputs = None
+    torch.export.save(program, directory / PROGRAM)
+    _write_golden(directory, module, signature, samples)
+    return {"name": "torch", "format": "exported"}
+
+
+def write_module(
+    directory: Path,
+    module: torch.nn.Module,
+    signature: Signature,
+    samples: Sequence[Tensors],
+    arguments: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Write the weights to `model.safetensors` and return the manifest's runtime options.
+
+    The module is built again as `type(module)(**arguments)` where it is served, so its code must be there.
+    """
+    module = module.eval()
+    cls = type(module)
+    if cls.__module__ == "__main__" or "<locals>" in cls.__qualname__:
+        raise BadArtifact(
+            f"class {cls.__qualname__!r} cannot be imported elsewhere: put it into a module of its own"
+        )
+    state = {name: tensor.detach().contiguous() for name, tensor in module.state_dict().items()}
+    save_file(state, directory / WEIGHTS)
+    _write_golden(directory, module, signature, samples)
+    path = f"{cls.__module__}:{cls.__qualname__}"
+    return {"name": "torch", "format": "module", "module": path, "arguments": dict(arguments)}
+
+
+def _write_golden(
+    directory: Path, module: torch.nn.Module, signature: Signature, samples: Sequence[Tensors]
+) -> None:
+    inputs = tuple(spec.name for spec in signature.inputs)
+    outputs = tuple(spec.name for spec in signature.outputs)
+    runner = TorchRunner(module, inputs, outputs, _CPU)
+    save_golden(directory, [GoldenSample(sample, runner.run(sample)) for sample in samples])
+
+
+def _for_tracing(spec: TensorSpec, array: Any) -> torch.Tensor:
+    """The sample, twice along `batch` where it has one row: `torch.export` takes a length of 1 for a constant."""
+    tensor = torch.from_numpy(array)
+    if spec.batch_axis is not None and array.shape[spec.batch_axis] == 1:
+        return torch.cat([tensor, tensor], dim=spec.batch_axis)
+    return tensor
+
+
+def _dynamic_dims(signature: Signature) -> dict[str, Any]:
+    names = {dim: None for spec in signature.inputs for dim in spec.dims if isinstance(dim, str)}
+    return {
+        name: Dim(name)
+        if name == BATCH
+        else Dim(name, min=signature.limits_of(name).min, max=signature.limits_of(name).max)
+        for name in names
+    }

@@ -1,0 +1,1 @@
+"""Model processes: how they are started, fed, watched and ended."""

@@ -1,0 +1,148 @@
+"""The model process: loads one version, then runs its batches one after the other until the gateway is gone.
+
+What must hold before a version is called loaded, in this order: its files have the hashes of its manifest, its
+runtime loads them, it answers its golden samples, and it has been warmed up. Nothing of the artifact is opened by
+anybody before its hash has been checked here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import socket
+import sys
+import time
+import traceback
+from pathlib import Path
+
+from maas import runtimes
+from maas.errors import BadArtifact, MaasError, ModelFailed
+from maas.runtimes.contract import Artifact, Placement, Runner
+from maas.runtimes.golden import GoldenSample, load_golden, rows_of, self_test, stack_samples
+from maas.tensors.check import check_outputs
+from maas.tensors.packing import Column, Place, plan, read, write
+from maas.types import Signature, Tensors, clip
+from maas.workers.channel import close_all, receive, send
+from maas.workers.frames import Failed, Frame, Load, Loaded, Ran, Run
+from maas.workers.slab import Slab
+
+_MAX_TRACE = 16 << 10  # characters
+_WARM_UP_SECONDS = 5.0
+
+
+def serve(sock: socket.socket) -> None:
+    """Answer `Load`, then `Run` after `Run`, until the other end closes."""
+    model: Model | None = None
+    while (received := receive(sock)) is not None:
+        frame, descriptors = received
+        fresh: list[int] = []
+        answer: Frame
+        try:
+            if isinstance(frame, Load):
+                model = Model.load(frame)
+                answer = Loaded(model.seconds_to_load)
+            elif isinstance(frame, Run) and model is not None:
+                answer, fresh = model.run(frame, descriptors)
+            else:
+                close_all(descriptors)
+                continue
+        except Exception as error:  # whatever a model raises is its request's failure, not this process's end
+            answer = _failed(error)
+        send(sock, answer, fresh)
+
+
+class Model:
+    """A loaded version with its two slabs: the gateway writes the inputs', this process the outputs'."""
+
+    def __init__(self, runner: Runner, signature: Signature, max_answer_bytes: int, started: float) -> None:
+        self._runner = runner
+        self._signature = signature
+        self._max_answer_bytes = max_answer_bytes
+        self._inputs: Slab | None = None
+        self._outputs: Slab | None = None
+        self.seconds_to_load = time.perf_counter() - started
+
+    @classmethod
+    def load(cls, frame: Load) -> Model:
+        """Raises an error of our tree, or whatever the model's code raises."""
+        started = time.perf_counter()
+        directory = Path(frame.directory)
+        signature = Signature.parse(frame.inputs, frame.outputs, frame.bounds)
+        check_hashes(directory, frame.files)
+        if frame.allow_code:
+            sys.path.append(os.getcwd())  # the operator's own modules lie where the server was started
+        runner = runtimes.runtime(frame.runtime).load(
+            Artifact(directory, signature, frame.options, frame.allow_code),
+            Placement(frame.device, frame.threads),
+        )
+        samples = load_golden(directory, signature)
+        self_test(runner, signature, samples, frame.tolerances)
+        _warm_up(runner, signature, samples, frame.max_batch_size)
+        return cls(runner, signature, frame.max_answer_bytes, started)
+
+    def run(self, frame: Run, descriptors: list[int]) -> tuple[Ran, list[int]]:
+        """Run one batch; also the descriptor of the output slab where the gateway does not have it yet."""
+        if descriptors:
+            if self._inputs is not None:
+                self._inputs.free()
+            self._inputs = Slab.attach(descriptors[0])
+        assert self._inputs is not None, "the first batch brings its slab"
+        inputs = {
+            spec.name: read(self._inputs.buffer, place, spec.numpy_dtype)
+            for spec, place in zip(self._signature.inputs, frame.places, strict=True)
+        }
+        started = time.perf_counter()
+        outputs = self._runner.run(inputs)
+        compute = time.perf_counter() - started
+        check_outputs(self._signature, outputs, frame.rows)
+        places, fresh = self._place(outputs)
+        return Ran(places, compute), fresh
+
+    def _place(self, outputs: Tensors) -> tuple[list[Place], list[int]]:
+        columns = [Column([outputs[spec.name]], None) for spec in self._signature.outputs]
+        places, nbytes = plan(columns)
+        if nbytes > self._max_answer_bytes:
+            raise ModelFailed(f"the batch's answer has {nbytes} bytes; the limit is {self._max_answer_bytes}")
+        fresh = []
+        if self._outputs is None or nbytes > self._outputs.size:
+            if self._outputs is not None:
+                self._outputs.free()
+            self._outputs = Slab.allocate(nbytes)
+            fresh.append(self._outputs.descriptor)
+        for column, place in zip(columns, places, strict=True):
+            write(self._outputs.buffer, place, column)
+        return places, fresh
+
+
+def check_hashes(directory: Path, files: dict[str, str]) -> None:
+    """Raise `BadArtifact` unless `directory` holds `files` (name → SHA-256 in hexadecimal) unaltered."""
+    for name, expected in files.items():
+        try:
+            with open(directory / name, "rb") as file:
+                actual = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise BadArtifact(f"file {name!r} cannot be read: {error.strerror}") from error
+        if actual != expected:
+            raise BadArtifact(
+                f"file {name!r} was altered: its SHA-256 is {actual}, the manifest says {expected}"
+            )
+
+
+def _warm_up(runner: Runner, signature: Signature, samples: list[GoldenSample], max_batch_size: int) -> None:
+    """Run sizes 1, 2, 4 … `max_batch_size`, so that no caller pays for first-time work; at most some seconds."""
+    if not signature.is_batched:
+        return
+    row = rows_of(signature, samples[0])[0]
+    deadline = time.perf_counter() + _WARM_UP_SECONDS
+    size = 1
+    while size <= max_batch_size and time.perf_counter() < deadline:
+        runner.run(stack_samples(signature, [row] * size).inputs)
+        size *= 2
+
+
+def _failed(error: Exception) -> Failed:
+    """An error of our tree says itself; of any other a caller learns the type only, for its text may hold a path."""
+    trace = "".join(traceback.format_exception(error))[-_MAX_TRACE:]
+    if isinstance(error, MaasError):
+        return Failed(type(error).__name__, error.code, clip(error.message, 1000), trace)
+    return Failed(ModelFailed.__name__, ModelFailed.code, f"the model raised {type(error).__name__}", trace)

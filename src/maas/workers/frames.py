@@ -1,0 +1,122 @@
+"""What is said between the gateway, the fork servers and the model processes.
+
+Every frame is one message on a `SOCK_SEQPACKET` socket pair: MessagePack with the class as tag, never a pickle.
+Tensors are not in it; they lie in slabs whose descriptors travel beside a frame when they are new.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from maas.tensors.packing import Place
+from maas.types import Bounds, Tolerance
+
+MAX_FRAME = 128 << 10  # bytes: under the kernel's default socket buffer, so that one send is one message
+
+
+class Frame(msgspec.Struct, frozen=True, tag=True):
+    """Anything that may be said."""
+
+
+# ── gateway → fork server ────────────────────────────────────────────────────────────────────────────────────
+
+
+class Fork(Frame, frozen=True, tag=True):
+    """Start a model process; its end of a new socket pair travels beside the frame."""
+
+
+class Kill(Frame, frozen=True, tag=True):
+    """Kill the model process `pid` if it has not been reaped: only its parent can be sure that it is still that one."""
+
+    pid: int
+
+
+# ── fork server → gateway ────────────────────────────────────────────────────────────────────────────────────
+
+
+class Forked(Frame, frozen=True, tag=True):
+    """The answer to the oldest unanswered `Fork`."""
+
+    pid: int
+
+
+class Exited(Frame, frozen=True, tag=True):
+    """A model process has ended: `code` as `os.waitstatus_to_exitcode` has it, a signal's number negative."""
+
+    pid: int
+    code: int
+
+
+# ── gateway → model process ──────────────────────────────────────────────────────────────────────────────────
+
+
+class Load(Frame, frozen=True, tag=True):
+    """Check, load, self-test and warm up the version in `directory`. The first frame, and only once."""
+
+    directory: str
+    files: dict[str, str]
+    runtime: str
+    options: dict[str, Any]
+    inputs: dict[str, str]
+    outputs: dict[str, str]
+    bounds: dict[str, Bounds]
+    tolerances: dict[str, Tolerance]
+    device: str
+    threads: int
+    max_batch_size: int
+    max_answer_bytes: int
+    allow_code: tuple[str, ...]
+
+
+class Run(Frame, frozen=True, tag=True):
+    """Run the batch whose inputs lie at `places` of the input slab, which travels beside the frame when it is new."""
+
+    places: list[Place]
+    rows: int
+
+
+# ── model process → gateway ──────────────────────────────────────────────────────────────────────────────────
+
+
+class Loaded(Frame, frozen=True, tag=True):
+    """The version answers its golden samples; `seconds` it took to get there."""
+
+    seconds: float
+
+
+class Ran(Frame, frozen=True, tag=True):
+    """The outputs lie at `places` of the output slab, new or known; `compute` is the runner's time in seconds."""
+
+    places: list[Place]
+    compute: float
+
+
+class Failed(Frame, frozen=True, tag=True):
+    """`Load` or `Run` failed: an error of our tree by its class's name, and for the log what led to it."""
+
+    error: str
+    code: str
+    message: str
+    trace: str
+
+
+AnyFrame = Fork | Kill | Forked | Exited | Load | Run | Loaded | Ran | Failed
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(AnyFrame)
+
+
+def encode(frame: Frame) -> bytes:
+    """Raises `ValueError` for a frame over `MAX_FRAME`."""
+    message = _encoder.encode(frame)
+    if len(message) > MAX_FRAME:
+        raise ValueError(f"a {type(frame).__name__} frame has {len(message)} bytes; at most {MAX_FRAME} fit")
+    return message
+
+
+def decode(message: bytes) -> AnyFrame:
+    """Raises `ValueError` for what is no frame."""
+    frame: AnyFrame = _decoder.decode(message)
+    return frame

@@ -1,0 +1,130 @@
+"""The gateway's side of the fork servers: starts them as they are needed, and model processes from them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import subprocess
+import sys
+from collections import deque
+
+from maas.errors import WorkerDied
+from maas.runtimes import PRELOADS
+from maas.workers.channel import Channel, close_all, socket_pair
+from maas.workers.frames import AnyFrame, Exited, Fork, Forked, Kill
+
+# Every engine and numeric library reads one of these when it is loaded, which in a fork server is before any fork.
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+_STOP_SECONDS = 5.0
+
+
+class Launcher:
+    """Model processes for the whole server; one fork server for each engine and number of threads."""
+
+    def __init__(self) -> None:
+        self._servers: dict[tuple[str, int], ForkServer] = {}
+
+    async def launch(self, runtime: str, threads: int) -> ModelProcess:
+        """A new model process that has the engine imported. Raises `WorkerDied` where it cannot be had."""
+        try:
+            server = self._servers.get((runtime, threads))
+            if server is None or server.is_closed:
+                server = self._servers[runtime, threads] = ForkServer(PRELOADS.get(runtime, ()), threads)
+            return await server.fork()
+        except OSError as error:
+            raise WorkerDied(f"no model process can be started: {error.strerror}") from error
+
+    async def close(self) -> None:
+        """End all fork servers, and with them every model process that is left."""
+        await asyncio.gather(*(server.close() for server in self._servers.values()))
+        self._servers.clear()
+
+
+class ModelProcess:
+    """A started process: our end of its socket pair, and a future that holds its exit code when it has ended."""
+
+    def __init__(self, server: ForkServer, pid: int, sock: socket.socket) -> None:
+        self.pid = pid
+        self.sock = sock
+        self.exited: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._server = server
+
+    def kill(self) -> None:
+        """Have it killed, unless it has ended."""
+        if not self.exited.done():
+            self._server.kill(self.pid)
+
+
+class ForkServer:
+    """One `maas.workers.forkserver` process and its children."""
+
+    def __init__(self, preload: tuple[str, ...], threads: int) -> None:
+        ours, theirs = socket_pair()
+        with theirs:
+            self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
+                [sys.executable, "-P", "-m", "maas.workers.forkserver", str(theirs.fileno()), *preload],
+                pass_fds=(theirs.fileno(),),
+                stdin=subprocess.DEVNULL,
+                env=os.environ | dict.fromkeys(_THREAD_VARIABLES, str(threads)),
+            )
+        self._asked: deque[tuple[asyncio.Future[ModelProcess], socket.socket]] = deque()
+        self._children: dict[int, ModelProcess] = {}
+        self._channel = Channel(ours, self._hear, self._lose)
+        self.is_closed = False
+
+    async def fork(self) -> ModelProcess:
+        """Raises `OSError` where the fork server is gone, `WorkerDied` where it goes before it has answered."""
+        ours, theirs = socket_pair()
+        answer: asyncio.Future[ModelProcess] = asyncio.get_running_loop().create_future()
+        with theirs:
+            try:
+                self._channel.send(Fork(), [theirs.fileno()])
+            except OSError:
+                ours.close()
+                raise
+        self._asked.append((answer, ours))
+        try:
+            return await answer
+        except asyncio.CancelledError:
+            ours.close()  # the process, when it comes, finds its gateway gone and leaves
+            raise
+
+    def kill(self, pid: int) -> None:
+        if not self.is_closed:
+            self._channel.send(Kill(pid))
+
+    async def close(self) -> None:
+        if not self.is_closed:
+            self._channel.close()
+            self._lose()
+        await asyncio.to_thread(self._wait)
+
+    def _hear(self, frame: AnyFrame, descriptors: list[int]) -> None:
+        close_all(descriptors)
+        if isinstance(frame, Forked):
+            answer, ours = self._asked.popleft()
+            if not answer.done():
+                process = self._children[frame.pid] = ModelProcess(self, frame.pid, ours)
+                answer.set_result(process)
+        elif isinstance(frame, Exited) and frame.pid in self._children:
+            self._children.pop(frame.pid).exited.set_result(frame.code)
+
+    def _lose(self) -> None:
+        """The fork server is gone; the kernel has killed its children, or is about to."""
+        self.is_closed = True
+        for answer, ours in self._asked:
+            ours.close()
+            if not answer.done():
+                answer.set_exception(WorkerDied("the fork server ended before it had started a process"))
+        self._asked.clear()
+        for process in self._children.values():
+            process.exited.set_result(-9)
+        self._children.clear()
+
+    def _wait(self) -> None:
+        try:
+            self._process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
