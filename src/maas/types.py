@@ -228,7 +228,11 @@ class Timings:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a caller gets: its own rows of every output, and where the time went."""
+    """What a caller gets: its own rows of every output, and where the time went.
+
+    With `is_finite` no output holds NaN or an infinity; without it one of the batch may.
+    """
 
     outputs: Tensors
     timings: Timings
+    is_finite: bool = True

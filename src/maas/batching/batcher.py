@@ -12,6 +12,7 @@ process is, which protocol a request came by and what is measured is left to oth
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
@@ -30,10 +31,11 @@ Outcome = Answer | Exception
 
 @dataclass(frozen=True, slots=True)
 class BatchResult:
-    """A batch's outputs, stacked, and the seconds that the model computed."""
+    """A batch's outputs, stacked; the seconds that the model computed; whether no output holds NaN or infinity."""
 
     outputs: Tensors
     compute: float
+    is_finite: bool
 
 
 class Instance(Protocol):
@@ -94,6 +96,7 @@ class Batcher:
         queue_size: int,
         permits: Permits,
         observe: Callable[[BatchObservation], None] = lambda _: None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._name = name
         self._signature = signature
@@ -101,6 +104,7 @@ class Batcher:
         self._queue_size = queue_size
         self._permits = permits
         self._observe = observe
+        self._clock = clock  # the loop's own, but uvloop rounds that to milliseconds
         self._groups: dict[Hashable, OrderedDict[Request, None]] = {}
         self._waiting = 0
         self._running = 0
@@ -126,7 +130,7 @@ class Batcher:
                 retry_after=self._seconds_to_drain(),
             )
         request.key = stack_key(self._signature, request.inputs)
-        request.arrived = self._loop.time()
+        request.arrived = self._clock()
         self._groups.setdefault(request.key, OrderedDict())[request] = None
         self._waiting += 1
         self._deadlines.add(request)
@@ -155,19 +159,29 @@ class Batcher:
     # ── the owner ────────────────────────────────────────────────────────────────────────────────────────────
 
     async def serve(self) -> None:
-        """Run batches until drained. Woken after the loop's readers, so a batch holds what one pass has read."""
+        """Run batches until drained. Woken after the loop's readers, so a batch holds what one pass has read.
+
+        Cancelled, it answers everything accepted with `Draining`.
+        """
         try:
             async with asyncio.TaskGroup() as batches:
                 while not (self._is_draining and self._waiting + self._running == 0):
                     await self._changed.wait()
                     self._changed.clear()
-                    for instance, batch in self._assign(self._loop.time()):
+                    for instance, batch in self._assign(self._clock()):
                         batches.create_task(self._run(instance, batch))
         finally:
-            if self._alarm is not None:
-                self._alarm.cancel()
-            self._permits.forgo(self._changed.set)
-            self._drained.set()
+            self._close()
+
+    def _close(self) -> None:
+        self._is_draining = True
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._permits.forgo(self._changed.set)
+        for key in list(self._groups):
+            left = self._take(key, len(self._groups[key]))
+            _finish_all(left, Draining(f"model {self._name!r} was stopped before it had answered"))
+        self._drained.set()
 
     async def drain(self) -> None:
         """Refuse what comes, and return when everything accepted has been completed."""
@@ -202,15 +216,17 @@ class Batcher:
         return batch
 
     async def _run(self, instance: Instance, batch: list[Request]) -> None:
-        started = self._loop.time()
+        started = self._clock()
         rows = sum(request.rows for request in batch)
         try:
             result = await instance.run([request.inputs for request in batch], rows)
-            self._note_rate(rows, self._loop.time() - started)
+            self._note_rate(rows, self._clock() - started)
             self._scatter(batch, result, started)
         except Exception as error:  # a model's failure, or a bug: in either case its requests' outcome
-            for request in batch:
-                request.finish(error)
+            _finish_all(batch, error)
+        except asyncio.CancelledError:
+            _finish_all(batch, Draining(f"model {self._name!r} was stopped before it had answered"))
+            raise
         finally:
             self._running -= len(batch)
             self._permits.release()
@@ -228,7 +244,7 @@ class Batcher:
         self._observe(BatchObservation(queued, sum(rows), result.compute))
         for index, request in enumerate(batch):
             outputs = {name: part[index] for name, part in parts}
-            request.finish(Answer(outputs, Timings(queued[index], result.compute)))
+            request.finish(Answer(outputs, Timings(queued[index], result.compute), result.is_finite))
 
     # ── bookkeeping ──────────────────────────────────────────────────────────────────────────────────────────
 
@@ -251,7 +267,7 @@ class Batcher:
 
     def _ring(self) -> None:
         self._alarm = None
-        for request in self._deadlines.pop_due(self._loop.time()):
+        for request in self._deadlines.pop_due(self._clock()):
             self._forget(request)
             request.finish(
                 DeadlineExceeded(f"model {self._name!r} gave no answer before the request's deadline")
@@ -270,3 +286,8 @@ class Batcher:
         rate = self._rows_per_second * len(self._instances)
         waiting_rows = sum(request.rows for group in self._groups.values() for request in group)
         return waiting_rows / rate if rate else 1.0
+
+
+def _finish_all(batch: Sequence[Request], outcome: Outcome) -> None:
+    for request in batch:
+        request.finish(outcome)

@@ -12,15 +12,20 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
+from maas import runtimes
 from maas.errors import BadArtifact, InvalidRequest
 from maas.models.manifest import MANIFEST, Description, Manifest, to_yaml
 from maas.models.repository import Repository, StoredVersion, read_version
 from maas.models.verification import verify
+from maas.runtimes.contract import Artifact, Placement
+from maas.runtimes.golden import GoldenSample, save_golden
+from maas.tensors.check import check_inputs
+from maas.tensors.samples import decode_inputs
 from maas.types import check_model_name, check_version_name, version_order
 
 
@@ -67,6 +72,25 @@ def copy_files(source: Path) -> Callable[[Path], None]:
                 raise BadArtifact(f"{entry.name!r} is no plain file; a version holds nothing else")
             if entry.name != MANIFEST:
                 shutil.copyfile(entry, draft / entry.name)
+
+    return fill
+
+
+def record_golden(
+    description: Description, values: Mapping[str, object], allow_code: Sequence[str] = ()
+) -> Callable[[Path], None]:
+    """A `fill` for `publish` that asks the model itself for the golden answer to `values`, inputs as in a JSON body.
+
+    The model is loaded in this process, by who publishes it.
+    """
+
+    def fill(draft: Path) -> None:
+        signature = description.signature
+        inputs, _ = decode_inputs(signature, values, allow_non_finite=description.allow_non_finite)
+        check_inputs(signature, inputs)
+        artifact = Artifact(draft, signature, description.runtime.options, tuple(allow_code))
+        runner = runtimes.runtime(description.runtime.name).load(artifact, Placement())
+        save_golden(draft, [GoldenSample(inputs, runner.run(inputs))])
 
     return fill
 

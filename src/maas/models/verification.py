@@ -62,7 +62,7 @@ async def _load_once(stored: StoredVersion, frame: Load) -> float:
     try:
         instance = Instance(await launcher.launch(frame.runtime, frame.threads), stored.manifest.signature)
         try:
-            return await instance.load(frame)
+            return (await instance.load(frame)).seconds
         finally:
             instance.close()
     finally:

@@ -1,4 +1,4 @@
-"""Importing a class that a manifest names, if the operator lets that code run."""
+"""Classes by their import path: naming one in a manifest, and importing it if the operator lets its code run."""
 
 from __future__ import annotations
 
@@ -29,6 +29,15 @@ def import_class(path: str, allow_code: Sequence[str], *, trusted: Sequence[str]
     if not isinstance(found, type):
         raise BadArtifact(f"module {module_name!r} has no class {class_name!r}")
     return found
+
+
+def path_of(cls: type) -> str:
+    """`package.module:Class` of a class. Raises `BadArtifact` where another process could not import it."""
+    if cls.__module__ == "__main__" or "." in cls.__qualname__:
+        raise BadArtifact(
+            f"class {cls.__qualname__!r} cannot be imported elsewhere: put it into a module of its own"
+        )
+    return f"{cls.__module__}:{cls.__qualname__}"
 
 
 def _is_within(module: str, prefix: str) -> bool:

@@ -8,9 +8,16 @@ threads before anything of the class was imported.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
 from maas.errors import BadArtifact
-from maas.runtimes.code import import_class
+from maas.runtimes.code import import_class, path_of
 from maas.runtimes.contract import Artifact, Placement, Runner
+from maas.runtimes.golden import GoldenSample, save_golden
+from maas.tensors.check import check_inputs, check_outputs
+from maas.types import Signature, Tensors
 
 
 class PythonRuntime:
@@ -23,6 +30,19 @@ class PythonRuntime:
             raise BadArtifact(f"class {path!r} has no method `run(inputs)`")
         runner: Runner = cls(artifact.directory, placement.device, **artifact.options.get("arguments", {}))
         return runner
+
+
+def write_class(
+    directory: Path, cls: type, signature: Signature, samples: Sequence[Tensors], arguments: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Write golden samples as `cls` answers them, beside its files in `directory`; return the manifest's options."""
+    path = path_of(cls)
+    runner: Runner = cls(directory, "cpu", **arguments)
+    golden = [GoldenSample(sample, runner.run(sample)) for sample in samples]
+    for sample in golden:
+        check_outputs(signature, sample.outputs, check_inputs(signature, sample.inputs))
+    save_golden(directory, golden)
+    return {"name": "python", "class": path, "arguments": dict(arguments)}
 
 
 RUNTIME = PythonRuntime()

@@ -7,6 +7,7 @@ is no number here and `1.0` no integer. The loops run inside `map`, `set` and `c
 
 from __future__ import annotations
 
+import math
 from itertools import chain
 from typing import Any
 
@@ -24,10 +25,10 @@ _ELEMENT_TYPES: dict[str, frozenset[type]] = {
 }
 
 
-def decode(value: object, spec: TensorSpec) -> Array:
+def decode(value: object, spec: TensorSpec, *, allow_non_finite: bool = False) -> Array:
     """Array of `spec`'s dtype with the elements and the rank of `value`, a parsed JSON value.
 
-    The rank and the dimensions are whatever the lists have; `check_inputs` compares them with the declaration.
+    NaN and infinities are refused unless they are allowed. The rank and the dimensions are whatever the lists have; `check_inputs` compares them with the declaration.
     Raises `InvalidRequest` for ragged lists, elements of another kind, and numbers that the dtype cannot hold.
     """
     level: list[Any] = [value]
@@ -35,16 +36,20 @@ def decode(value: object, spec: TensorSpec) -> Array:
     while level and type(level[0]) is list:
         shape.append(_common_length(level, spec, axis=len(shape)))
         level = level[0] if len(level) == 1 else list(chain.from_iterable(level))
-    return _from_flat(level, spec, shape).reshape(shape)
+    array = _from_flat(level, spec, shape)
+    if array.dtype.kind == "f":
+        _check_range(array, level, spec, shape, allow_non_finite)
+    return array.reshape(shape)
 
 
 def encode(array: Array, name: str) -> Any:
-    """What `orjson` (with `OPT_SERIALIZE_NUMPY`) writes for an output; the array itself unless it holds bytes.
+    """What `orjson` (with `OPT_SERIALIZE_NUMPY`) writes for an output: a contiguous array, a scalar, or nested lists
+    of text where it holds bytes.
 
     Raises `ModelFailed` where bytes are no valid UTF-8, which JSON cannot carry.
     """
     if array.dtype.kind != "O":
-        return np.ascontiguousarray(array)
+        return np.ascontiguousarray(array) if array.ndim else array[()]
     try:
         return _decode_strings(array.tolist())
     except UnicodeDecodeError as error:
@@ -89,12 +94,22 @@ def _from_flat(elements: list[Any], spec: TensorSpec, shape: list[int]) -> Array
         raise InvalidRequest(
             f"{_locate(spec, shape, index)} is {wrong}, which overflows {spec.dtype}"
         ) from None
-    if dtype.kind == "f" and not np.isfinite(array).all():
-        index = int(np.flatnonzero(~np.isfinite(array))[0])
-        raise InvalidRequest(
-            f"{_locate(spec, shape, index)} is {elements[index]}, which overflows {spec.dtype}"
-        )
     return array
+
+
+def _check_range(
+    array: Array, elements: list[Any], spec: TensorSpec, shape: list[int], allow_non_finite: bool
+) -> None:
+    """Refuse an infinity that came of a finite number, and NaN and infinities themselves unless they are allowed."""
+    for index in np.flatnonzero(~np.isfinite(array)):
+        if math.isfinite(elements[index]):
+            raise InvalidRequest(
+                f"{_locate(spec, shape, index)} is {elements[index]}, which overflows {spec.dtype}"
+            )
+        if not allow_non_finite:
+            raise InvalidRequest(
+                f"{_locate(spec, shape, index)} is {elements[index]}; the model takes finite numbers"
+            )
 
 
 def _encode_strings(elements: list[str], spec: TensorSpec, shape: list[int]) -> Array:
@@ -114,7 +129,7 @@ def _fits(value: int, dtype: np.dtype[Any]) -> bool:
     return int(info.min) <= value <= int(info.max)
 
 
-def _locate(spec: TensorSpec, shape: list[int], index: int) -> str:
+def _locate(spec: TensorSpec, shape: list[int], index: int | np.intp) -> str:
     place = "".join(f"[{i}]" for i in np.unravel_index(index, shape)) if shape else ""
     return f"input {spec.name!r} at {place}" if place else f"input {spec.name!r}"
 

@@ -13,21 +13,27 @@ import socket
 import sys
 import time
 import traceback
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from maas import runtimes
 from maas.errors import BadArtifact, MaasError, ModelFailed
 from maas.runtimes.contract import Artifact, Placement, Runner
 from maas.runtimes.golden import GoldenSample, load_golden, rows_of, self_test, stack_samples
 from maas.tensors.check import check_outputs
+from maas.tensors.nested import encode
 from maas.tensors.packing import Column, Place, plan, read, write
-from maas.types import Signature, Tensors, clip
+from maas.types import Signature, Tensors, TensorSpec, clip
 from maas.workers.channel import close_all, receive, send
 from maas.workers.frames import Failed, Frame, Load, Loaded, Ran, Run
 from maas.workers.slab import Slab
 
 _MAX_TRACE = 16 << 10  # characters
 _WARM_UP_SECONDS = 5.0
+_MAX_EXAMPLE_ELEMENTS = 2048
 
 
 def serve(sock: socket.socket) -> None:
@@ -39,8 +45,7 @@ def serve(sock: socket.socket) -> None:
         answer: Frame
         try:
             if isinstance(frame, Load):
-                model = Model.load(frame)
-                answer = Loaded(model.seconds_to_load)
+                model, answer = Model.load(frame)
             elif isinstance(frame, Run) and model is not None:
                 answer, fresh = model.run(frame, descriptors)
             else:
@@ -54,16 +59,15 @@ def serve(sock: socket.socket) -> None:
 class Model:
     """A loaded version with its two slabs: the gateway writes the inputs', this process the outputs'."""
 
-    def __init__(self, runner: Runner, signature: Signature, max_answer_bytes: int, started: float) -> None:
+    def __init__(self, runner: Runner, signature: Signature, max_answer_bytes: int) -> None:
         self._runner = runner
         self._signature = signature
         self._max_answer_bytes = max_answer_bytes
         self._inputs: Slab | None = None
         self._outputs: Slab | None = None
-        self.seconds_to_load = time.perf_counter() - started
 
     @classmethod
-    def load(cls, frame: Load) -> Model:
+    def load(cls, frame: Load) -> tuple[Model, Loaded]:
         """Raises an error of our tree, or whatever the model's code raises."""
         started = time.perf_counter()
         directory = Path(frame.directory)
@@ -78,7 +82,9 @@ class Model:
         samples = load_golden(directory, signature)
         self_test(runner, signature, samples, frame.tolerances)
         _warm_up(runner, signature, samples, frame.max_batch_size)
-        return cls(runner, signature, frame.max_answer_bytes, started)
+        model = cls(runner, signature, frame.max_answer_bytes)
+        inputs, outputs = _example(signature, samples[0])
+        return model, Loaded(time.perf_counter() - started, inputs, outputs)
 
     def run(self, frame: Run, descriptors: list[int]) -> tuple[Ran, list[int]]:
         """Run one batch; also the descriptor of the output slab where the gateway does not have it yet."""
@@ -95,8 +101,9 @@ class Model:
         outputs = self._runner.run(inputs)
         compute = time.perf_counter() - started
         check_outputs(self._signature, outputs, frame.rows)
+        is_finite = all(np.isfinite(array).all() for array in outputs.values() if array.dtype.kind == "f")
         places, fresh = self._place(outputs)
-        return Ran(places, compute), fresh
+        return Ran(places, compute, is_finite), fresh
 
     def _place(self, outputs: Tensors) -> tuple[list[Place], list[int]]:
         columns = [Column([outputs[spec.name]], None) for spec in self._signature.outputs]
@@ -138,6 +145,29 @@ def _warm_up(runner: Runner, signature: Signature, samples: list[GoldenSample], 
     while size <= max_batch_size and time.perf_counter() < deadline:
         runner.run(stack_samples(signature, [row] * size).inputs)
         size *= 2
+
+
+def _example(signature: Signature, sample: GoldenSample) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The sample's first row as nested lists without the batch dimension; nothing where it is too large to read."""
+    if signature.is_batched:
+        sample = rows_of(signature, sample)[0]
+    elements = sum(array.size for array in (*sample.inputs.values(), *sample.outputs.values()))
+    if elements > _MAX_EXAMPLE_ELEMENTS:
+        return {}, {}
+    try:
+        return _as_lists(signature.inputs, sample.inputs), _as_lists(signature.outputs, sample.outputs)
+    except ModelFailed:  # bytes that JSON cannot carry make no example
+        return {}, {}
+
+
+def _as_lists(specs: Iterable[TensorSpec], arrays: Tensors) -> dict[str, Any]:
+    lists = {}
+    for spec in specs:
+        array = arrays[spec.name]
+        single = array if spec.batch_axis is None else np.asarray(array.take(0, axis=spec.batch_axis))
+        encoded = encode(single, spec.name)
+        lists[spec.name] = encoded.tolist() if isinstance(encoded, (np.ndarray, np.generic)) else encoded
+    return lists
 
 
 def _failed(error: Exception) -> Failed:

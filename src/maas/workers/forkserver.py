@@ -33,7 +33,10 @@ def main() -> None:
     for module in sys.argv[2:]:
         import_module(module)
     gc.freeze()  # what is imported stays shared: no collection in a child touches its pages
-    _serve(control)
+    try:
+        _serve(control)
+    finally:
+        signal.set_wakeup_fd(-1)
 
 
 def _serve(control: socket.socket) -> None:

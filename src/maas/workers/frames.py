@@ -81,16 +81,25 @@ class Run(Frame, frozen=True, tag=True):
 
 
 class Loaded(Frame, frozen=True, tag=True):
-    """The version answers its golden samples; `seconds` it took to get there."""
+    """The version answers its golden samples; `seconds` it took to get there.
+
+    The examples are a single sample's tensors as nested lists, for people to try; empty where they are large.
+    """
 
     seconds: float
+    example_inputs: dict[str, Any]
+    example_outputs: dict[str, Any]
 
 
 class Ran(Frame, frozen=True, tag=True):
-    """The outputs lie at `places` of the output slab, new or known; `compute` is the runner's time in seconds."""
+    """The outputs lie at `places` of the output slab, new or known; `compute` is the runner's time in seconds.
+
+    `is_finite` says of the whole batch that no output holds NaN or an infinity.
+    """
 
     places: list[Place]
     compute: float
+    is_finite: bool
 
 
 class Failed(Frame, frozen=True, tag=True):

@@ -37,15 +37,15 @@ class Instance:
         self._outputs: Slab | None = None
         self._channel = Channel(process.sock, self._hear, self._lose)
 
-    async def load(self, frame: Load) -> float:
-        """Load the version and return the seconds it took.
+    async def load(self, frame: Load) -> Loaded:
+        """Load the version and return what its process says of it.
 
         Raises `BadArtifact`, `Forbidden` or `ModelFailed` where the version is at fault, `WorkerDied` where its
         process died over it.
         """
         answer, _ = await self._ask(frame)
         if isinstance(answer, Loaded):
-            return answer.seconds
+            return answer
         raise _to_error(answer)
 
     async def run(self, requests: Sequence[Tensors], rows: int) -> BatchResult:
@@ -65,7 +65,7 @@ class Instance:
         if descriptors:
             self._replace_outputs(descriptors)
         if isinstance(answer, Ran):
-            return BatchResult(self._read_outputs(answer), answer.compute)
+            return BatchResult(self._read_outputs(answer), answer.compute, answer.is_finite)
         raise _to_error(answer)
 
     def close(self) -> None:

@@ -11,7 +11,7 @@ from enum import StrEnum
 from maas.batching.batcher import Instance as BatcherInstance
 from maas.errors import MaasError, WorkerDied
 from maas.types import Signature
-from maas.workers.frames import Load
+from maas.workers.frames import Load, Loaded
 from maas.workers.instance import Instance
 from maas.workers.launcher import Launcher
 
@@ -62,11 +62,11 @@ class Pool:
         self._on_death = on_death
         self._states = [InstanceState.STARTING] * size
         self._deaths = 0
-        self._ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._ready: asyncio.Future[Loaded] = asyncio.get_running_loop().create_future()
 
-    async def ready(self) -> None:
-        """Return when an instance has loaded. Raises the error of our tree for which none ever will."""
-        await asyncio.shield(self._ready)
+    async def ready(self) -> Loaded:
+        """What the first instance said when it had loaded. Raises the error of our tree for which none ever will."""
+        return await asyncio.shield(self._ready)
 
     async def serve(self) -> None:
         """Keep the instances until cancelled; their processes are gone when this returns."""
@@ -109,10 +109,10 @@ class Pool:
         process = await self._launcher.launch(self._load.runtime, self._load.threads)
         instance = Instance(process, self._signature)
         try:
-            await instance.load(self._load)
+            loaded = await instance.load(self._load)
             self._states[number] = InstanceState.READY
             if not self._ready.done():
-                self._ready.set_result(None)
+                self._ready.set_result(loaded)
             self._attach(instance)
             await instance.gone
         finally:

@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from torch.export import Dim, ExportedProgram
 
 from maas.errors import BadArtifact
+from maas.runtimes.code import path_of
 from maas.runtimes.golden import GoldenSample, save_golden
 from maas.runtimes.torch.exported import PROGRAM
 from maas.runtimes.torch.module import WEIGHTS
@@ -61,16 +62,28 @@ def write_module(
     The module is built again as `type(module)(**arguments)` where it is served, so its code must be there.
     """
     module = module.eval()
-    cls = type(module)
-    if cls.__module__ == "__main__" or "<locals>" in cls.__qualname__:
-        raise BadArtifact(
-            f"class {cls.__qualname__!r} cannot be imported elsewhere: put it into a module of its own"
-        )
+    path = path_of(type(module))
     state = {name: tensor.detach().contiguous() for name, tensor in module.state_dict().items()}
     save_file(state, directory / WEIGHTS)
     _write_golden(directory, module, signature, samples)
-    path = f"{cls.__module__}:{cls.__qualname__}"
     return {"name": "torch", "format": "module", "module": path, "arguments": dict(arguments)}
+
+
+def answer(module: torch.nn.Module, inputs: Tensors) -> Tensors:
+    """What `module` answers to `inputs`, given in order; outputs without names are `output`, or `output_0` and so on.
+
+    Raises `ModelFailed` where it returns anything but tensors.
+    """
+    tensors = [torch.from_numpy(array) for array in inputs.values()]
+    with torch.inference_mode():
+        result = module.eval()(*tensors)
+    if isinstance(result, Mapping):
+        names = tuple(map(str, result))
+    elif isinstance(result, (tuple, list)):
+        names = tuple(f"output_{index}" for index in range(len(result)))
+    else:
+        names = ("output",)
+    return TorchRunner(lambda *_: result, (), names, _CPU).run({})
 
 
 def _write_golden(

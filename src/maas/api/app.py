@@ -1,0 +1,87 @@
+"""The FastAPI application: every dialect on one router, over one gateway."""
+
+from __future__ import annotations
+
+from fastapi import FastAPI, Request, Response
+from fastapi.routing import APIRoute
+from starlette.exceptions import HTTPException
+from starlette.routing import Route
+
+import maas
+from maas.api import admin, native, open_inference
+from maas.api.docs import add_docs
+from maas.api.endpoint import InferenceEndpoint
+from maas.api.errors import headers_of, public, status_of
+from maas.api.openapi import document_of
+from maas.api.request_id import RequestIds, request_id_of
+from maas.errors import MaasError
+from maas.gateway import Gateway
+from maas.telemetry.metrics import Metrics
+from maas.telemetry.requests import RequestRecorder
+
+_TAGS = [
+    {"name": "predict", "description": "One typed operation for each model that is ready."},
+    {"name": "models", "description": "What is served."},
+    {"name": "Open Inference Protocol", "description": "Version 2 of the protocol, over REST."},
+    {"name": "operations", "description": "For operators."},
+]
+
+
+def create_app(
+    gateway: Gateway, metrics: Metrics, recorder: RequestRecorder, *, readiness_needs_all: bool = False
+) -> FastAPI:
+    """The whole HTTP surface. The hot routes come first: routing looks at them in order."""
+    app = FastAPI(
+        title="maas",
+        description="Models as a service.",
+        version=maas.__version__,
+        docs_url=None,
+        redoc_url=None,
+        openapi_tags=_TAGS,
+        generate_unique_id_function=_operation_id,
+    )
+    predict = InferenceEndpoint(native.PREDICT, gateway, recorder)
+    infer = InferenceEndpoint(open_inference.INFER, gateway, recorder)
+    app.router.routes[:0] = [
+        Route("/predict/{model}", predict, methods=["POST"]),
+        Route("/predict/{model}/versions/{version}", predict, methods=["POST"]),
+        Route("/v2/models/{model}/infer", infer, methods=["POST"]),
+        Route("/v2/models/{model}/versions/{version}/infer", infer, methods=["POST"]),
+    ]
+    app.include_router(native.catalogue(gateway))
+    app.include_router(open_inference.metadata(gateway, needs_all=readiness_needs_all))
+    app.include_router(admin.operations(metrics))
+    add_docs(app)
+    app.add_exception_handler(MaasError, _on_error)
+    app.add_exception_handler(HTTPException, _on_http_exception)
+    app.add_exception_handler(Exception, _on_error)
+    app.add_middleware(RequestIds)
+    app.openapi = document_of(app, gateway)  # type: ignore[method-assign]  # FastAPI's documented way
+    return app
+
+
+def _operation_id(route: APIRoute) -> str:
+    return route.name.replace("_", "-") + ("-version" if "{version}" in route.path else "")
+
+
+def _on_error(request: Request, error: Exception) -> Response:
+    return _render(request, status_of(error), public(error), dict(headers_of(error)))
+
+
+def _on_http_exception(request: Request, error: Exception) -> Response:
+    """What the router itself refuses: no such path, or no such method there."""
+    assert isinstance(error, HTTPException)
+    codes = {404: "not_found", 405: "method_not_allowed"}
+    message = f"{request.method} {request.url.path[:200]}: {error.detail}"
+    shown = MaasError(message, code=codes.get(error.status_code, "http_error"))
+    extra = {name.lower().encode(): value.encode() for name, value in (error.headers or {}).items()}
+    return _render(request, error.status_code, shown, extra)
+
+
+def _render(request: Request, status: int, error: MaasError, extra: dict[bytes, bytes]) -> Response:
+    """The error in the dialect of the path."""
+    is_open_inference = request.url.path.startswith("/v2")
+    render = open_inference.render_error if is_open_inference else native.render_error
+    body = render(error, request_id_of(request.scope))
+    headers = {name.decode(): value.decode() for name, value in extra.items()}
+    return Response(body, status, headers, media_type="application/json")

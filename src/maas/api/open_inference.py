@@ -1,0 +1,224 @@
+"""The Open Inference Protocol, version 2, over REST with JSON tensors.
+
+https://github.com/kserve/open-inference-protocol/blob/main/specification/protocol/inference_rest.md
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import orjson
+from fastapi import APIRouter
+from fastapi.responses import JSONResponse
+
+import maas
+from maas.api.body import dump, parse_object
+from maas.api.endpoint import Operation
+from maas.errors import InvalidRequest, MaasError
+from maas.gateway import Gateway
+from maas.models.live import LiveVersion, VersionState
+from maas.tensors.check import check_names
+from maas.tensors.nested import decode, encode
+from maas.types import Answer, Array, Tensors, TensorSpec, clip
+
+_DATATYPES: Mapping[str, str] = {
+    "bool": "BOOL",
+    "uint8": "UINT8",
+    "uint16": "UINT16",
+    "uint32": "UINT32",
+    "uint64": "UINT64",
+    "int8": "INT8",
+    "int16": "INT16",
+    "int32": "INT32",
+    "int64": "INT64",
+    "float16": "FP16",
+    "float32": "FP32",
+    "float64": "FP64",
+    "bytes": "BYTES",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class InferCall:
+    inputs: Tensors
+    outputs: tuple[TensorSpec, ...]
+    id: str | None
+
+
+def parse_infer(live: LiveVersion, body: bytes) -> InferCall:
+    """Raises `InvalidRequest` naming the tensor, what was expected and what came."""
+    request = parse_object(body, allow_non_finite=True)
+    given = _by_name(_entries(request.get("inputs"), "inputs"))
+    check_names(live.signature, given)
+    inputs = {spec.name: _parse_input(spec, given[spec.name]) for spec in live.signature.inputs}
+    return InferCall(inputs, _choose_outputs(live, request.get("outputs")), _parse_id(request))
+
+
+def render_infer(live: LiveVersion, call: InferCall, answer: Answer) -> bytes:
+    """Raises `ModelFailed` where an output holds bytes that are no text."""
+    response: dict[str, Any] = {"model_name": live.name, "model_version": live.version}
+    if call.id is not None:
+        response["id"] = call.id
+    response["outputs"] = [_render_output(spec, answer.outputs[spec.name]) for spec in call.outputs]
+    return dump(response, is_finite=answer.is_finite)
+
+
+def render_error(error: MaasError, _request_id: str) -> bytes:
+    return orjson.dumps({"error": error.message})
+
+
+INFER = Operation(parse_infer, render_infer, render_error)
+
+
+def metadata(gateway: Gateway, *, needs_all: bool) -> APIRouter:
+    """Health and metadata. With `needs_all` the server is ready only when every version is."""
+    router = APIRouter(prefix="/v2", tags=["Open Inference Protocol"])
+
+    @router.get("/health/live", summary="The process answers")
+    async def live() -> dict[str, bool]:
+        return {"live": True}
+
+    @router.get("/health/ready", summary="Models may be sent traffic")
+    async def ready() -> JSONResponse:
+        return _ready(gateway, needs_all=needs_all)
+
+    @router.get("", summary="Server metadata")
+    @router.get("/", include_in_schema=False)
+    async def server() -> dict[str, Any]:
+        return {"name": "maas", "version": maas.__version__, "extensions": []}
+
+    @router.get("/models/{model}", summary="Model metadata")
+    @router.get("/models/{model}/versions/{version}", summary="Model metadata of a version")
+    async def model_metadata(model: str, version: str | None = None) -> dict[str, Any]:
+        return _describe(gateway, gateway.registry.resolve(model, version))
+
+    @router.get("/models/{model}/ready", summary="The model may be sent traffic")
+    @router.get("/models/{model}/versions/{version}/ready", summary="The version may be sent traffic")
+    async def model_ready(model: str, version: str | None = None) -> JSONResponse:
+        return _model_ready(gateway, gateway.registry.resolve(model, version))
+
+    return router
+
+
+def _ready(gateway: Gateway, *, needs_all: bool) -> JSONResponse:
+    readiness = gateway.readiness()
+    is_ready = readiness.is_ready and not (needs_all and readiness.failed)
+    body: dict[str, Any] = {"ready": is_ready}
+    if readiness.reason:
+        body["error"] = readiness.reason
+    if readiness.failed:
+        body["failed"] = readiness.failed
+    return JSONResponse(body, 200 if is_ready else 503)
+
+
+def _model_ready(gateway: Gateway, live: LiveVersion) -> JSONResponse:
+    reason = "the server is shutting down" if gateway.is_draining else live.reason
+    if live.state is VersionState.READY and not gateway.is_draining:
+        return JSONResponse({"name": live.name, "version": live.version, "ready": True})
+    return JSONResponse(
+        {
+            "name": live.name,
+            "version": live.version,
+            "ready": False,
+            "error": f"{live.label} is not ready: {reason}",
+        },
+        503,
+    )
+
+
+def _describe(gateway: Gateway, live: LiveVersion) -> dict[str, Any]:
+    manifest = live.manifest
+    return {
+        "name": live.name,
+        "versions": [other.version for other in gateway.registry.versions_of(live.name)],
+        "platform": manifest.runtime.name,
+        "inputs": [_describe_tensor(spec) for spec in live.signature.inputs],
+        "outputs": [_describe_tensor(spec) for spec in live.signature.outputs],
+        "properties": {
+            "version": live.version,
+            "digest": live.digest,
+            "description": manifest.description,
+            "license": manifest.license or "",
+            "card": orjson.dumps(manifest.card).decode(),
+        },
+    }
+
+
+def _describe_tensor(spec: TensorSpec) -> dict[str, Any]:
+    """A dimension that is not fixed is -1."""
+    shape = [dim if isinstance(dim, int) else -1 for dim in spec.dims]
+    return {"name": spec.name, "datatype": _DATATYPES[spec.dtype], "shape": shape}
+
+
+def _entries(tensors: object, key: str) -> list[tuple[str, dict[str, Any]]]:
+    """A request's `inputs` or `outputs` with their names, as they stand."""
+    if not isinstance(tensors, list):
+        raise InvalidRequest(f"`{key}` must be a list of tensors")
+    entries = []
+    for index, tensor in enumerate(tensors):
+        name = tensor.get("name") if isinstance(tensor, dict) else None
+        if not isinstance(name, str):
+            raise InvalidRequest(f"{key}[{index}] must be an object with a `name`")
+        entries.append((name, tensor))
+    return entries
+
+
+def _by_name(entries: list[tuple[str, dict[str, Any]]]) -> dict[str, dict[str, Any]]:
+    named = dict(entries)
+    if len(named) < len(entries):
+        names = [name for name, _ in entries]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise InvalidRequest(f"input {clip(twice)!r} is given twice")
+    return named
+
+
+def _parse_input(spec: TensorSpec, tensor: Mapping[str, Any]) -> Array:
+    datatype = tensor.get("datatype")
+    if datatype != _DATATYPES[spec.dtype]:
+        raise InvalidRequest(
+            f"input {spec.name!r} has datatype {clip(str(datatype))!r}; expected {_DATATYPES[spec.dtype]}"
+        )
+    shape = tensor.get("shape")
+    if not isinstance(shape, list) or not all(type(length) is int and length >= 0 for length in shape):
+        raise InvalidRequest(f"input {spec.name!r} needs a `shape`, a list of lengths of at least 0")
+    if "data" not in tensor:
+        raise InvalidRequest(f"input {spec.name!r} needs `data`, a list of {_DATATYPES[spec.dtype]} elements")
+    array = decode(tensor["data"], spec, allow_non_finite=True)
+    is_flat = array.ndim <= 1
+    if array.size != prod(shape) or not (is_flat or list(array.shape) == shape):
+        raise InvalidRequest(
+            f"input {spec.name!r} declares shape {clip(str(shape))}, which is {prod(shape)} elements, but its data has "
+            f"{array.size}" + ("" if is_flat else f" in shape {list(array.shape)}")
+        )
+    return array.reshape(shape)
+
+
+def _choose_outputs(live: LiveVersion, wanted: object) -> tuple[TensorSpec, ...]:
+    """All outputs, or those asked for, in the order asked."""
+    if wanted is None:
+        return live.signature.outputs
+    known = {spec.name: spec for spec in live.signature.outputs}
+    names = list(dict.fromkeys(name for name, _ in _entries(wanted, "outputs")))
+    for name in names:
+        if name not in known:
+            raise InvalidRequest(f"unknown output {clip(name)!r}; the model gives {', '.join(known)}")
+    return tuple(known[name] for name in names) or live.signature.outputs
+
+
+def _parse_id(request: Mapping[str, Any]) -> str | None:
+    identifier = request.get("id")
+    if identifier is not None and not isinstance(identifier, str):
+        raise InvalidRequest("`id` must be a string")
+    return identifier
+
+
+def _render_output(spec: TensorSpec, array: Array) -> dict[str, Any]:
+    return {
+        "name": spec.name,
+        "shape": list(array.shape),
+        "datatype": _DATATYPES[spec.dtype],
+        "data": encode(array.reshape(-1), spec.name),
+    }

@@ -1,0 +1,33 @@
+"""`maas serve`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+
+def serve(
+    config: Annotated[Path | None, typer.Option(help="Configuration file (YAML).")] = None,
+    repository: Annotated[Path | None, typer.Option(help="Folder of the model versions.")] = None,
+    host: Annotated[str | None, typer.Option(help="Address to bind; 127.0.0.1 unless told.")] = None,
+    port: Annotated[int | None, typer.Option(min=0, max=65535, help="TCP port; 8000 unless told.")] = None,
+) -> None:
+    """Serve the models of a repository until SIGTERM or Ctrl-C, then drain.
+
+    Without a configuration every version in ./models is served on 127.0.0.1:8000.
+    """
+    from maas.config import load_configuration
+    from maas.server import run
+
+    run(load_configuration(config, overrides=_overrides(repository, host, port)))
+
+
+def _overrides(repository: Path | None, host: str | None, port: int | None) -> dict[str, Any]:
+    """The options that were given, as a tree like the file's."""
+    server = {key: value for key, value in (("host", host), ("port", port)) if value is not None}
+    return {
+        **({"repository": str(repository)} if repository is not None else {}),
+        **({"server": server} if server else {}),
+    }

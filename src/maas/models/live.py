@@ -1,0 +1,169 @@
+"""A live version: a stored one with its batcher and its pool, from loading to drained."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from math import prod
+from typing import Any
+
+from maas.batching.batcher import Batcher, BatcherStatistics, BatchObservation
+from maas.batching.permits import Permits
+from maas.batching.policy import BatchPolicy
+from maas.config import Configuration, ModelOptions
+from maas.errors import MaasError, ModelNotReady
+from maas.models.manifest import Batching
+from maas.models.repository import StoredVersion
+from maas.models.verification import load_frame
+from maas.runtimes.contract import Placement
+from maas.types import BATCH, Signature
+from maas.workers.launcher import Launcher
+from maas.workers.pool import Pool, PoolStatistics
+
+_JSON_BYTES_PER_ELEMENT = 32
+_JSON_BYTES_AROUND = 64 << 10
+
+
+class VersionState(StrEnum):
+    LOADING = "loading"
+    READY = "ready"
+    FAILED = "failed"
+    DRAINING = "draining"
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One row of a golden sample as nested lists by tensor name; empty where there is none to show."""
+
+    inputs: dict[str, Any] = field(default_factory=dict)
+    outputs: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Hooks:
+    """Whom a live version tells what happens: each answered batch, each death of an instance (pid, exit code), each
+    change of its state."""
+
+    on_batch: Callable[[LiveVersion, BatchObservation], None]
+    on_death: Callable[[LiveVersion, int, int], None]
+    on_state: Callable[[LiveVersion], None]
+
+
+class LiveVersion:
+    """Loading until its first instance is, then ready until it is drained; `reason` says why it is not ready."""
+
+    def __init__(
+        self,
+        stored: StoredVersion,
+        configuration: Configuration,
+        *,
+        launcher: Launcher,
+        permits: Permits,
+        hooks: Hooks,
+    ) -> None:
+        options = configuration.options_of(stored.manifest.name)
+        self.manifest = stored.manifest
+        self.name = stored.manifest.name
+        self.version = stored.manifest.version
+        self.digest = stored.digest
+        self.signature = stored.manifest.signature
+        self.policy = _policy(self.signature, stored.manifest.batching, options)
+        self.request_timeout = options.request_timeout
+        self.body_limit = _body_limit(
+            self.signature, self.policy.max_batch_size, configuration.limits.body_bytes
+        )
+        self.state = VersionState.LOADING
+        self.reason = "it is loading"
+        self.example = Example()
+        self._hooks = hooks
+        self.batcher = Batcher(
+            self.label,
+            self.signature,
+            self.policy,
+            queue_size=options.queue_size,
+            permits=permits,
+            observe=lambda observation: hooks.on_batch(self, observation),
+        )
+        self._pool = Pool(
+            launcher,
+            load_frame(
+                stored,
+                Placement(options.device, options.threads),
+                max_batch_size=self.policy.max_batch_size,
+                max_answer_bytes=configuration.limits.answer_bytes,
+                allow_code=configuration.allow_code,
+            ),
+            self.signature,
+            options.instances,
+            attach=self.batcher.attach,
+            detach=self.batcher.detach,
+            on_death=lambda pid, code: hooks.on_death(self, pid, code),
+        )
+
+    @property
+    def label(self) -> str:
+        return f"{self.name}/{self.version}"
+
+    def check_ready(self) -> None:
+        """Raise `ModelNotReady` with the reason unless requests may be sent."""
+        if self.state is not VersionState.READY:
+            raise ModelNotReady(f"model {self.label!r} is not ready: {self.reason}")
+
+    async def serve(self) -> None:
+        """Load, then run until drained; its processes are gone when this returns."""
+        async with asyncio.TaskGroup() as group:
+            pool = group.create_task(self._pool.serve())
+            loading = group.create_task(self._await_ready())
+            await self.batcher.serve()
+            loading.cancel()
+            pool.cancel()
+
+    async def drain(self) -> None:
+        """Refuse new requests and return when the accepted ones are answered."""
+        self._enter(VersionState.DRAINING, "it is draining")
+        await self.batcher.drain()
+
+    def statistics(self) -> tuple[BatcherStatistics, PoolStatistics]:
+        return self.batcher.statistics(), self._pool.statistics()
+
+    async def _await_ready(self) -> None:
+        try:
+            loaded = await self._pool.ready()
+        except MaasError as error:
+            self._enter(VersionState.FAILED, error.message)
+        else:
+            self.example = Example(loaded.example_inputs, loaded.example_outputs)
+            self._enter(VersionState.READY, "")
+
+    def _enter(self, state: VersionState, reason: str) -> None:
+        self.state = state
+        self.reason = reason
+        self._hooks.on_state(self)
+
+
+def _policy(signature: Signature, batching: Batching, options: ModelOptions) -> BatchPolicy:
+    """The manifest's batching, made stricter by the configuration; one row where there is no `batch` to stack along."""
+    if not signature.is_batched:
+        return BatchPolicy(max_batch_size=1)
+    size = batching.max_batch_size
+    delay = batching.max_queue_delay
+    return BatchPolicy(
+        max_batch_size=size if options.max_batch_size is None else min(size, options.max_batch_size),
+        max_queue_delay=delay if options.max_queue_delay is None else options.max_queue_delay,
+    )
+
+
+def _body_limit(signature: Signature, max_batch_size: int, most: int) -> int:
+    """Bytes that a JSON body of the largest declared request may have; `most` where the declaration sets no limit."""
+    elements = 0
+    for spec in signature.inputs:
+        lengths = [
+            max_batch_size if dim == BATCH else dim if isinstance(dim, int) else signature.limits_of(dim).max
+            for dim in spec.dims
+        ]
+        if spec.dtype == "bytes" or None in lengths:
+            return most
+        elements += prod(length for length in lengths if length is not None)
+    return min(most, _JSON_BYTES_PER_ELEMENT * elements + _JSON_BYTES_AROUND)

@@ -1,0 +1,133 @@
+"""Structured logs: one JSON object a line on standard error, written by a thread of their own.
+
+The loop only puts an event into a bounded queue; rendering and writing, which a slow terminal or disk can hold up,
+happen elsewhere. When the queue is full, events are dropped and their number is logged.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import sys
+import threading
+from collections.abc import Iterator, MutableMapping
+from contextlib import contextmanager
+from typing import Any, TextIO
+
+import structlog
+
+_QUEUE_SIZE = 10_000  # events
+_MAX_TEXT = 256  # characters of a value; a traceback may be longer
+_MAX_TRACE = 16 << 10
+_STOP_SECONDS = 2.0
+
+Event = MutableMapping[str, Any]
+
+
+class LogWriter:
+    """Takes events from structlog's loggers, on any thread, and writes them on its own."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._events: queue.Queue[Event | None] = queue.Queue(_QUEUE_SIZE)
+        self._dropped = 0
+        self._render = structlog.processors.JSONRenderer(ensure_ascii=True)
+        self._thread = threading.Thread(target=self._run, name="maas-logs", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Write what is queued, for at most some seconds."""
+        self._events.put(None)
+        self._thread.join(_STOP_SECONDS)
+
+    def put(self, event: Event) -> None:
+        try:
+            self._events.put_nowait(event)
+        except queue.Full:
+            self._dropped += 1
+
+    def _run(self) -> None:
+        while (event := self._events.get()) is not None:
+            self._write(event)
+            if self._dropped and self._events.empty():
+                dropped, self._dropped = self._dropped, 0
+                self._write({"event": "log_events_dropped", "level": "warning", "count": dropped})
+
+    def _write(self, event: Event) -> None:
+        line = self._render(None, "", {key: _clip(key, value) for key, value in event.items()})
+        try:
+            self._stream.write(f"{line!s}\n")
+            self._stream.flush()
+        except (OSError, ValueError):
+            pass  # nobody reads the log any more; the service goes on
+
+
+class _QueueLogger:
+    """structlog's last link: whatever the level's method, the event goes to the writer."""
+
+    def __init__(self, writer: LogWriter) -> None:
+        self._writer = writer
+
+    def _put(self, **event: Any) -> None:
+        self._writer.put(event)
+
+    debug = info = warning = error = critical = exception = msg = _put
+
+
+class _Forward(logging.Handler):
+    """Lines of libraries (uvicorn, asyncio) join ours."""
+
+    def __init__(self, writer: LogWriter) -> None:
+        super().__init__()
+        self._writer = writer
+
+    def emit(self, record: logging.LogRecord) -> None:
+        event: Event = {
+            "event": record.getMessage(),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "timestamp": record.created,
+        }
+        if record.exc_info:
+            event["trace"] = logging.Formatter().formatException(record.exc_info)
+        self._writer.put(event)
+
+
+@contextmanager
+def logging_to(stream: TextIO = sys.stderr, level: str = "info") -> Iterator[None]:
+    """Configure structlog and the standard library's root logger to write JSON lines of `level` and up to `stream`."""
+    writer = LogWriter(stream)
+    least = logging.getLevelNamesMapping()[level.upper()]
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(utc=True, fmt=None),
+            structlog.processors.format_exc_info,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(least),
+        logger_factory=lambda *_: _QueueLogger(writer),
+        cache_logger_on_first_use=False,
+    )
+    root = logging.getLogger()
+    handler = _Forward(writer)
+    previous = root.level
+    root.addHandler(handler)
+    root.setLevel(max(least, logging.WARNING))
+    writer.start()
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+        root.setLevel(previous)
+        structlog.reset_defaults()
+        writer.stop()
+
+
+def _clip(key: str, value: object) -> object:
+    """Values that came from outside are cut; JSON's own escapes do the rest against injected lines."""
+    if not isinstance(value, str):
+        return value
+    limit = _MAX_TRACE if key in ("trace", "exception") else _MAX_TEXT
+    return value if len(value) <= limit else value[: limit - 1] + "…"

@@ -1,0 +1,170 @@
+"""Metrics in the Prometheus text format.
+
+Counting must cost nothing worth counting: per request it is a bisection and two additions in plain lists, batches are
+counted whole, and the metric objects of `prometheus_client` are made at each scrape by a custom collector. A label
+is only ever the name of a version that is served, a known outcome or an instance's state, so the number of series is
+bounded whatever is asked for.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+
+# Seconds: 50 µs, for a queue that is empty, to 60 s, three steps a decade.
+_LATENCY_BUCKETS = (
+    0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+    30.0, 60.0,
+)  # fmt: skip
+_ROWS_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+
+Labels = tuple[str, str]
+"""A version: its model's name and its own."""
+
+OTHER: Labels = ("other", "")
+"""Stands for every name that is not served."""
+
+
+class Histogram:
+    """Counts by upper bound, and the sum of what was observed."""
+
+    __slots__ = ("_bounds", "_counts", "_sum", "count")
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self._bounds = bounds
+        self._counts = [0] * (len(bounds) + 1)
+        self._sum = 0.0
+        self.count = 0
+
+    def observe(self, value: float, count: int = 1) -> None:
+        self._counts[bisect_left(self._bounds, value)] += count
+        self._sum += value * count
+        self.count += count
+
+    def cumulated(self) -> tuple[list[tuple[str, float]], float]:
+        """Buckets as Prometheus has them, each with all that is below it, and the sum."""
+        total = 0
+        buckets = []
+        for bound, count in zip([*map(str, self._bounds), "+Inf"], self._counts, strict=True):
+            total += count
+            buckets.append((bound, float(total)))
+        return buckets, self._sum
+
+
+@dataclass(slots=True)
+class _VersionMeters:
+    queue: Histogram = field(default_factory=lambda: Histogram(_LATENCY_BUCKETS))
+    compute: Histogram = field(default_factory=lambda: Histogram(_LATENCY_BUCKETS))
+    overhead: Histogram = field(default_factory=lambda: Histogram(_LATENCY_BUCKETS))
+    batch_rows: Histogram = field(default_factory=lambda: Histogram(_ROWS_BUCKETS))
+    outcomes: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(frozen=True, slots=True)
+class Gauges:
+    """What a version's owners say at the moment of a scrape."""
+
+    waiting: int
+    running: int
+    instances: Mapping[str, int]
+    deaths: int
+
+
+class Metrics(Collector):
+    """`sample` is asked for the gauges of every version at each scrape."""
+
+    def __init__(self, sample: Callable[[], Iterable[tuple[Labels, Gauges]]]) -> None:
+        self._sample = sample
+        self._versions: dict[Labels, _VersionMeters] = {}
+        self._registry = CollectorRegistry()
+        self._registry.register(self)
+        ProcessCollector(registry=self._registry)
+
+    def observe_batch(self, version: Labels, queued: Sequence[float], rows: int, compute: float) -> None:
+        """A batch was answered: seconds that each request queued, its rows in all, seconds that the model computed."""
+        meters = self._of(version)
+        for seconds in queued:
+            meters.queue.observe(seconds)
+        meters.compute.observe(compute, len(queued))
+        meters.batch_rows.observe(rows)
+
+    def count_answer(self, version: Labels, overhead: float) -> None:
+        """A request was answered; `overhead` is what of its seconds was neither queue nor compute."""
+        meters = self._of(version)
+        meters.outcomes["ok"] += 1
+        meters.overhead.observe(overhead)
+
+    def count_error(self, version: Labels, code: str) -> None:
+        """A request failed or was refused with the stable `code` of its error."""
+        self._of(version).outcomes[code] += 1
+
+    def expose(self) -> bytes:
+        return generate_latest(self._registry)
+
+    def collect(self) -> Iterable[Metric]:
+        yield from self._requests()
+        yield from self._live()
+
+    def describe(self) -> Iterable[Metric]:
+        return []  # families are made per scrape; registering must not ask for one
+
+    def _of(self, version: Labels) -> _VersionMeters:
+        meters = self._versions.get(version)
+        if meters is None:
+            meters = self._versions[version] = _VersionMeters()
+        return meters
+
+    def _requests(self) -> Iterable[Metric]:
+        names = ["model", "version"]
+        requests = CounterMetricFamily(
+            "maas_requests",
+            "Inference requests by outcome: ok, or an error's code.",
+            labels=[*names, "outcome"],
+        )
+        families = {
+            "queue": HistogramMetricFamily(
+                "maas_queue_seconds", "Time a request waited for its batch.", labels=names
+            ),
+            "compute": HistogramMetricFamily(
+                "maas_compute_seconds", "Time the model ran its batch.", labels=names
+            ),
+            "overhead": HistogramMetricFamily(
+                "maas_overhead_seconds",
+                "Time of an answered request that was neither queue nor compute.",
+                labels=names,
+            ),
+            "batch_rows": HistogramMetricFamily("maas_batch_rows", "Rows of a batch.", labels=names),
+        }
+        for version, meters in self._versions.items():
+            for outcome, count in meters.outcomes.items():
+                requests.add_metric([*version, outcome], count)
+            for attribute, family in families.items():
+                histogram: Histogram = getattr(meters, attribute)
+                if histogram.count:
+                    family.add_metric(list(version), *histogram.cumulated())
+        yield requests
+        yield from families.values()
+
+    def _live(self) -> Iterable[Metric]:
+        names = ["model", "version"]
+        waiting = GaugeMetricFamily("maas_queue_requests", "Requests that wait for a batch.", labels=names)
+        running = GaugeMetricFamily("maas_running_requests", "Requests in running batches.", labels=names)
+        instances = GaugeMetricFamily("maas_instances", "Model processes by state.", labels=[*names, "state"])
+        deaths = CounterMetricFamily("maas_instance_deaths", "Model processes that died.", labels=names)
+        for version, gauges in self._sample():
+            waiting.add_metric(list(version), gauges.waiting)
+            running.add_metric(list(version), gauges.running)
+            deaths.add_metric(list(version), gauges.deaths)
+            for state, count in gauges.instances.items():
+                instances.add_metric([*version, state], count)
+        yield from (waiting, running, instances, deaths)

@@ -1,0 +1,58 @@
+"""What is recorded of each inference request when it is over: a count, its latency, and a log line if it is worth one."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+import structlog
+
+from maas.errors import MaasError
+from maas.telemetry.metrics import OTHER, Labels, Metrics
+from maas.types import Timings
+
+
+@dataclass(frozen=True, slots=True)
+class AccessPolicy:
+    """Which answered requests are logged: all, a random share, and those slower than `slow_seconds`."""
+
+    log_all: bool = False
+    share: float = 0.0
+    slow_seconds: float = 1.0
+
+
+class RequestRecorder:
+    def __init__(self, metrics: Metrics, policy: AccessPolicy) -> None:
+        self._metrics = metrics
+        self._policy = policy
+        self._log = structlog.get_logger("maas.requests")
+
+    def answered(self, version: Labels, request_id: str, timings: Timings, total: float) -> None:
+        """`total` is in seconds, from the first byte of the request that we saw to the answer."""
+        self._metrics.count_answer(version, max(0.0, total - timings.queue - timings.compute))
+        is_slow = total >= self._policy.slow_seconds
+        if is_slow or self._policy.log_all or (self._policy.share and random.random() < self._policy.share):  # noqa: S311 - a sample, no secret
+            self._log.info(
+                "request_slow" if is_slow else "request_answered",
+                model="/".join(version),
+                request_id=request_id,
+                queue_ms=round(timings.queue * 1e3, 3),
+                compute_ms=round(timings.compute * 1e3, 3),
+                total_ms=round(total * 1e3, 3),
+            )
+
+    def failed(self, version: Labels | None, request_id: str, error: Exception, total: float) -> None:
+        """`version` is None where the request named none that is served. An error outside our tree is a bug."""
+        facts = {
+            "model": "/".join(version) if version else None,
+            "request_id": request_id,
+            "total_ms": round(total * 1e3, 3),
+        }
+        if not isinstance(error, MaasError):
+            self._metrics.count_error(version or OTHER, MaasError.code)
+            self._log.error("request_met_a_bug", exc_info=error, **facts)
+            return
+        self._metrics.count_error(version or OTHER, error.code)
+        if error.trace:
+            facts["trace"] = error.trace
+        self._log.warning("request_failed", code=error.code, error=error.message, **facts)
