@@ -1,0 +1,121 @@
+"""The awaited client: `sync_client` once more, on asyncio."""
+
+# ruff: noqa: ASYNC109 -- a timeout here spans attempts and pauses, and one argument serves both clients
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from types import TracebackType
+from typing import TypeVar
+
+import httpx
+
+from maas.client.attempts import AttemptPolicy, Attempts
+from maas.client.calls import Call, Prediction, health_call, model_call, models_call, predict_call, shown
+from maas.client.replies import Reply
+from maas.client.transport import DEFAULT_URL, LIMITS, parse_url, transport_errors
+from maas.errors import DeadlineExceeded, MaasError, Unavailable
+
+T = TypeVar("T")
+
+
+class AsyncClient:
+    """Calls the server at `url` as `Client` does, with the same options, for the tasks of one event loop.
+
+    Cancelling a call closes its connection, by which the server learns that nobody waits any more.
+    """
+
+    def __init__(
+        self,
+        url: str = DEFAULT_URL,
+        *,
+        timeout: float = 30.0,
+        retries: int = 2,
+        connect_timeout: float = 5.0,
+        transport: httpx.AsyncBaseTransport | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        address = parse_url(url)
+        self._server = shown(address)
+        self._policy = AttemptPolicy(timeout, retries, connect_timeout, clock, jitter)
+        self._sleep = sleep
+        self._http = httpx.AsyncClient(
+            base_url=address,
+            limits=LIMITS,
+            timeout=httpx.Timeout(None, connect=connect_timeout),  # the rest is `asyncio.timeout`'s
+            transport=transport,
+        )
+
+    async def predict(
+        self,
+        model: str,
+        inputs: Mapping[str, object],
+        *,
+        version: str | None = None,
+        timeout: float | None = None,
+        request_id: str | None = None,
+    ) -> Prediction:
+        """Run `model` on `inputs`; what goes in, comes out and is raised is as with `Client.predict`."""
+        return await self._run(predict_call(model, inputs, version=version, request_id=request_id), timeout)
+
+    async def models(self, *, timeout: float | None = None) -> list[dict[str, object]]:
+        """The versions that the server knows: `name`, `version`, `state`, `default` of each."""
+        return await self._run(models_call(), timeout)
+
+    async def model(
+        self, name: str, version: str | None = None, *, timeout: float | None = None
+    ) -> dict[str, object]:
+        """What the server says of one model: `inputs`, `outputs`, `state`, `card`; raises `ModelNotFound`."""
+        return await self._run(model_call(name, version), timeout)
+
+    async def is_live(self, *, timeout: float | None = None) -> bool:
+        """Whether the server answers; asked once, and no answer is a no."""
+        return await self._holds(health_call("live"), timeout)
+
+    async def is_ready(self, *, timeout: float | None = None) -> bool:
+        """Whether the server may be sent requests; asked once, and no answer is a no."""
+        return await self._holds(health_call("ready"), timeout)
+
+    async def aclose(self) -> None:
+        """Close the connections; the client is of no use afterwards."""
+        await self._http.aclose()
+
+    async def __aenter__(self) -> AsyncClient:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def __repr__(self) -> str:
+        return f"<AsyncClient {self._server}>"
+
+    async def _run(self, call: Call[T], timeout: float | None) -> T:
+        attempts = self._policy.begin(call, timeout)
+        while True:
+            try:
+                return call.read(await self._exchange(call, attempts))
+            except MaasError as problem:
+                if (pause := attempts.pause_after(problem)) is None:
+                    raise
+            await self._sleep(pause)
+
+    async def _holds(self, call: Call[bool], timeout: float | None) -> bool:
+        try:
+            return await self._run(call, timeout)
+        except (Unavailable, DeadlineExceeded):
+            return False
+
+    async def _exchange(self, call: Call[T], attempts: Attempts) -> Reply:
+        with transport_errors(call, self._server, attempts):
+            async with asyncio.timeout(attempts.remaining):
+                response = await self._http.request(
+                    call.method, call.path, content=call.body, headers=call.headers
+                )
+        return call.reply(response, response.content)

@@ -1,0 +1,128 @@
+"""The blocking client. It performs calls; what they say is in `calls`, what may be repeated in `attempts`."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import TypeVar
+
+import httpx
+
+from maas.client.attempts import AttemptPolicy, Attempts
+from maas.client.calls import Call, Prediction, health_call, model_call, models_call, predict_call, shown
+from maas.client.replies import Reply
+from maas.client.transport import DEFAULT_URL, LIMITS, PhaseTimeouts, parse_url, transport_errors
+from maas.errors import DeadlineExceeded, MaasError, Unavailable
+
+T = TypeVar("T")
+
+
+class Client:
+    """Calls the server at `url`. One client keeps its connections open and may be shared by threads.
+
+    `timeout`, in seconds, is for a whole call with its `retries` (attempts after the first) and the pauses between
+    them; `connect_timeout` is for one connection. `transport`, `clock`, `sleep` and `jitter` stand in for network,
+    time and chance in tests. Raises `InvalidRequest` if an option makes no sense.
+
+    An answer that arrives in pieces is cut off at the first piece after the deadline.
+    """
+
+    def __init__(
+        self,
+        url: str = DEFAULT_URL,
+        *,
+        timeout: float = 30.0,
+        retries: int = 2,
+        connect_timeout: float = 5.0,
+        transport: httpx.BaseTransport | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        address = parse_url(url)
+        self._server = shown(address)
+        self._policy = AttemptPolicy(timeout, retries, connect_timeout, clock, jitter)
+        self._sleep = sleep
+        self._http = httpx.Client(base_url=address, limits=LIMITS, transport=transport)
+
+    def predict(
+        self,
+        model: str,
+        inputs: Mapping[str, object],
+        *,
+        version: str | None = None,
+        timeout: float | None = None,
+        request_id: str | None = None,
+    ) -> Prediction:
+        """Run `model` on `inputs`, by name: arrays, nested lists, scalars, `str` or UTF-8 `bytes`.
+
+        Values of the declared rank are a batch, of one rank lower a single sample; the outputs mirror that. The
+        default version is the server's. `request_id` names the call in the server's log; without one it is made.
+        Raises `InvalidRequest`, `ModelNotFound`, `QueueFull`, `Unavailable`, `DeadlineExceeded`, `ModelFailed`.
+        """
+        return self._run(predict_call(model, inputs, version=version, request_id=request_id), timeout)
+
+    def models(self, *, timeout: float | None = None) -> list[dict[str, object]]:
+        """The versions that the server knows: `name`, `version`, `state`, `default` of each."""
+        return self._run(models_call(), timeout)
+
+    def model(
+        self, name: str, version: str | None = None, *, timeout: float | None = None
+    ) -> dict[str, object]:
+        """What the server says of one model: `inputs`, `outputs`, `state`, `card`; raises `ModelNotFound`."""
+        return self._run(model_call(name, version), timeout)
+
+    def is_live(self, *, timeout: float | None = None) -> bool:
+        """Whether the server answers; asked once, and no answer is a no."""
+        return self._holds(health_call("live"), timeout)
+
+    def is_ready(self, *, timeout: float | None = None) -> bool:
+        """Whether the server may be sent requests; asked once, and no answer is a no."""
+        return self._holds(health_call("ready"), timeout)
+
+    def close(self) -> None:
+        """Close the connections; the client is of no use afterwards."""
+        self._http.close()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Client {self._server}>"
+
+    def _run(self, call: Call[T], timeout: float | None) -> T:
+        attempts = self._policy.begin(call, timeout)
+        while True:
+            try:
+                return call.read(self._exchange(call, attempts))
+            except MaasError as problem:
+                if (pause := attempts.pause_after(problem)) is None:
+                    raise
+            self._sleep(pause)
+
+    def _holds(self, call: Call[bool], timeout: float | None) -> bool:
+        try:
+            return self._run(call, timeout)
+        except (Unavailable, DeadlineExceeded):
+            return False
+
+    def _exchange(self, call: Call[T], attempts: Attempts) -> Reply:
+        with (
+            transport_errors(call, self._server, attempts),
+            self._http.stream(
+                call.method,
+                call.path,
+                content=call.body,
+                headers=call.headers,
+                extensions={"timeout": PhaseTimeouts(attempts)},
+            ) as response,
+        ):
+            body = b"".join(attempts.in_time(response.iter_bytes()))
+            return call.reply(response, body)
