@@ -1,0 +1,70 @@
+# Everything a developer or a newcomer runs; `make` alone lists it. CI runs `make test`.
+#
+#   make serve PORT=9000 REPOSITORY=/srv/models     another port, another model repository
+#   make install PYTHON=/opt/python/bin/python3     another Python than the one found
+
+PORT       := 8000
+REPOSITORY := models
+PYTHON      = $(shell for python in python3.11 python3.12 python3.13 python3; do \
+                $$python -c 'import ensurepip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+                && echo $$python && break; done)
+
+VENV      := .venv
+BIN       := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install serve test lint format types unit test-slow bench constraints clean
+
+help: ## list the commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+install: $(INSTALLED) ## make .venv and install the pinned versions (again only when they changed)
+
+# Ctrl-C reaches the server itself, which drains; make waits for it. `exec` leaves no shell between them.
+serve: $(INSTALLED) ## train the demo models that are missing, then serve them on 127.0.0.1
+	$(BIN)/maas train --all --missing --repository '$(REPOSITORY)'
+	exec $(BIN)/maas serve --repository '$(REPOSITORY)' --port $(PORT)
+
+test: lint types unit ## run every check
+
+lint: $(INSTALLED) ## check the code's style and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(INSTALLED) ## rewrite the code in that style and format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: $(INSTALLED) ## check the types
+	$(BIN)/mypy
+
+unit: $(INSTALLED) ## run the tests, but not the slow ones
+	$(BIN)/pytest -m "not slow"
+
+test-slow: $(INSTALLED) ## run the slow tests
+	$(BIN)/pytest -m slow
+
+bench: $(INSTALLED) ## measure what a lone request pays over the bare model call
+	$(BIN)/python benchmarks/lone_request.py
+
+constraints: ## pin the newest versions that work together, from a fresh environment
+	rm -rf build/constraints
+	$(PYTHON) -m venv build/constraints
+	build/constraints/bin/python -m pip install --editable '.[dev]'
+	sed -i '/^[^#]/d' constraints.txt
+	build/constraints/bin/python -m pip freeze --all --exclude-editable --exclude pip \
+	  | sed 's/+[a-z0-9.]*$$//' >> constraints.txt
+	rm -rf build/constraints
+
+clean: ## remove the environment and every cache, but no model
+	rm -rf $(VENV) build dist src/*.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find src tests benchmarks -name __pycache__ -prune -exec rm -rf {} +
+
+# An environment that an interrupted run or a removed Python left broken is made anew.
+$(INSTALLED): pyproject.toml constraints.txt
+	@test -n '$(PYTHON)' || { echo 'maas needs Python 3.11 or newer with venv' \
+	  '(on Debian: apt-get install python3-venv); PYTHON=/path/to/python3 names one.' >&2; exit 1; }
+	$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[dev]'
+	@touch $@
