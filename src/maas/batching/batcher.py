@@ -83,7 +83,25 @@ class BatcherStatistics:
     busy: int
 
 
+@dataclass(slots=True, eq=False)
+class Batch:
+    """Requests that one instance runs together."""
+
+    instance: Instance
+    requests: list[Request]
+
+    @property
+    def rows(self) -> int:
+        return sum(request.rows for request in self.requests)
+
+    def finish(self, outcome: Outcome) -> None:
+        """Complete every request that is not done with the same outcome."""
+        for request in self.requests:
+            request.finish(outcome)
+
+
 _SMOOTHING = 0.2  # weight of the newest batch in the drain rate
+_TIMER_SLACK = 0.001  # seconds that a timer may ring early: uvloop counts in milliseconds
 
 
 class Batcher:
@@ -107,7 +125,8 @@ class Batcher:
         self._clock = clock  # the loop's own, but uvloop rounds that to milliseconds
         self._groups: dict[Hashable, OrderedDict[Request, None]] = {}
         self._waiting = 0
-        self._running = 0
+        self._waiting_rows = 0
+        self._running: set[Batch] = set()
         self._instances: set[Instance] = set()
         self._idle: OrderedDict[Instance, None] = OrderedDict()
         self._deadlines: Deadlines[Request] = Deadlines()
@@ -133,6 +152,7 @@ class Batcher:
         request.arrived = self._clock()
         self._groups.setdefault(request.key, OrderedDict())[request] = None
         self._waiting += 1
+        self._waiting_rows += request.rows
         self._deadlines.add(request)
         self._set_alarm(request.deadline)
         self._changed.set()
@@ -165,23 +185,13 @@ class Batcher:
         """
         try:
             async with asyncio.TaskGroup() as batches:
-                while not (self._is_draining and self._waiting + self._running == 0):
+                while not (self._is_draining and self._waiting == 0 and not self._running):
                     await self._changed.wait()
                     self._changed.clear()
-                    for instance, batch in self._assign(self._clock()):
-                        batches.create_task(self._run(instance, batch))
+                    for batch in self._assign(self._clock() + _TIMER_SLACK):
+                        batches.create_task(self._run(batch))
         finally:
             self._close()
-
-    def _close(self) -> None:
-        self._is_draining = True
-        if self._alarm is not None:
-            self._alarm.cancel()
-        self._permits.forgo(self._changed.set)
-        for key in list(self._groups):
-            left = self._take(key, len(self._groups[key]))
-            _finish_all(left, Draining(f"model {self._name!r} was stopped before it had answered"))
-        self._drained.set()
 
     async def drain(self) -> None:
         """Refuse what comes, and return when everything accepted has been completed."""
@@ -190,59 +200,79 @@ class Batcher:
         await self._drained.wait()
 
     def statistics(self) -> BatcherStatistics:
-        busy = len(self._instances) - len(self._idle)
-        return BatcherStatistics(self._waiting, self._running, len(self._idle), busy)
+        running = sum(len(batch.requests) for batch in self._running)
+        return BatcherStatistics(self._waiting, running, len(self._idle), len(self._running))
 
-    def _assign(self, now: float) -> list[tuple[Instance, list[Request]]]:
-        """Take from the queue what the policy wants to run now, each batch with its instance and its permit."""
+    def _assign(self, now: float) -> list[Batch]:
+        """Take from the queue what the policy wants to run now, each batch with an instance and a permit."""
         decision = self._policy.decide(self._groups, len(self._idle), now)
-        assigned: list[tuple[Instance, list[Request]]] = []
+        batches: list[Batch] = []
         for take in decision.batches:
             if not self._permits.acquire(self._changed.set):
-                return assigned
-            batch = self._take(take.key, take.count)
+                break
             instance, _ = self._idle.popitem(last=False)
-            self._running += len(batch)
-            assigned.append((instance, batch))
-        self._permits.forgo(self._changed.set)
+            batches.append(Batch(instance, self._take(take.key, take.count)))
+        else:
+            self._permits.forgo(self._changed.set)
+        self._running.update(batches)
         if decision.ask_again_at is not None:
             self._set_alarm(decision.ask_again_at)
-        return assigned
+        return batches
 
     def _take(self, key: Hashable, count: int) -> list[Request]:
-        batch = list(islice(self._groups[key], count))
-        for request in batch:
+        requests = list(islice(self._groups[key], count))
+        for request in requests:
             self._forget(request)
-        return batch
+        return requests
 
-    async def _run(self, instance: Instance, batch: list[Request]) -> None:
+    async def _run(self, batch: Batch) -> None:
         started = self._clock()
-        rows = sum(request.rows for request in batch)
         try:
-            result = await instance.run([request.inputs for request in batch], rows)
-            self._note_rate(rows, self._clock() - started)
+            result = await batch.instance.run([request.inputs for request in batch.requests], batch.rows)
+            self._note_rate(batch.rows, self._clock() - started)
             self._scatter(batch, result, started)
         except Exception as error:  # a model's failure, or a bug: in either case its requests' outcome
-            _finish_all(batch, error)
+            batch.finish(error)
         except asyncio.CancelledError:
-            _finish_all(batch, Draining(f"model {self._name!r} was stopped before it had answered"))
+            batch.finish(self._stopped())
             raise
         finally:
-            self._running -= len(batch)
-            self._permits.release()
-            if instance in self._instances:
-                self._idle[instance] = None
-            self._changed.set()
+            self._end(batch)
 
-    def _scatter(self, batch: list[Request], result: BatchResult, started: float) -> None:
-        rows = [request.rows for request in batch]
+    def _end(self, batch: Batch) -> None:
+        self._running.discard(batch)
+        self._permits.release()
+        if batch.instance in self._instances:
+            self._idle[batch.instance] = None
+        self._changed.set()
+
+    def _close(self) -> None:
+        """Leave nothing behind: neither a caller without an outcome, nor a permit, nor a timer."""
+        self._is_draining = True
+        stopped = self._stopped()
+        for batch in list(self._running):  # cancelled before they had begun
+            batch.finish(stopped)
+            self._end(batch)
+        for key in list(self._groups):
+            for request in self._take(key, len(self._groups[key])):
+                request.finish(stopped)
+        self._permits.forgo(self._changed.set)
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._drained.set()
+
+    def _stopped(self) -> Draining:
+        return Draining(f"model {self._name!r} was stopped before it had answered")
+
+    def _scatter(self, batch: Batch, result: BatchResult, started: float) -> None:
+        rows = [request.rows for request in batch.requests]
         parts = [
             (spec.name, split(result.outputs[spec.name], spec.batch_axis, rows))
             for spec in self._signature.outputs
         ]
-        queued = [started - request.arrived for request in batch]
+        queued = [started - request.arrived for request in batch.requests]
         self._observe(BatchObservation(queued, sum(rows), result.compute))
-        for index, request in enumerate(batch):
+        for index, request in enumerate(batch.requests):
             outputs = {name: part[index] for name, part in parts}
             request.finish(Answer(outputs, Timings(queued[index], result.compute), result.is_finite))
 
@@ -254,6 +284,7 @@ class Batcher:
         if group is not None and request in group:
             del group[request]
             self._waiting -= 1
+            self._waiting_rows -= request.rows
             if not group:
                 del self._groups[request.key]
 
@@ -267,7 +298,7 @@ class Batcher:
 
     def _ring(self) -> None:
         self._alarm = None
-        for request in self._deadlines.pop_due(self._clock()):
+        for request in self._deadlines.pop_due(self._clock() + _TIMER_SLACK):
             self._forget(request)
             request.finish(
                 DeadlineExceeded(f"model {self._name!r} gave no answer before the request's deadline")
@@ -284,10 +315,4 @@ class Batcher:
     def _seconds_to_drain(self) -> float:
         """How long what waits now takes, by the rate of recent batches; a second while nothing is known."""
         rate = self._rows_per_second * len(self._instances)
-        waiting_rows = sum(request.rows for group in self._groups.values() for request in group)
-        return waiting_rows / rate if rate else 1.0
-
-
-def _finish_all(batch: Sequence[Request], outcome: Outcome) -> None:
-    for request in batch:
-        request.finish(outcome)
+        return self._waiting_rows / rate if rate else 1.0

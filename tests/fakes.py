@@ -1,0 +1,50 @@
+"""Fakes that stand in for what a test does not want to start; each passes the contract tests of the real thing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from maas.batching.batcher import BatchResult
+from maas.types import Signature, Tensors
+
+
+def double(inputs: Tensors) -> Tensors:
+    """The usual model of these tests: y = 2 x."""
+    return {"y": inputs["x"] * 2}
+
+
+@dataclass(eq=False)
+class FakeInstance:
+    """An instance without a process: stacks the requests, takes `seconds` of the loop's time, applies `function`.
+
+    `batches` records the rows of each request of each batch that was started. `fail_with` is raised instead of
+    answering while it is set.
+    """
+
+    signature: Signature
+    function: Callable[[Tensors], Tensors] = double
+    seconds: float = 0.0
+    fail_with: Exception | None = None
+    batches: list[list[Tensors]] = field(default_factory=list)
+
+    async def run(self, requests: Sequence[Tensors], rows: int) -> BatchResult:
+        self.batches.append(list(requests))
+        await asyncio.sleep(self.seconds)
+        if self.fail_with is not None:
+            raise self.fail_with
+        outputs = self.function(self._stack(requests, rows))
+        is_finite = all(np.isfinite(array).all() for array in outputs.values() if array.dtype.kind == "f")
+        return BatchResult(outputs, self.seconds, is_finite)
+
+    def _stack(self, requests: Sequence[Tensors], rows: int) -> Mapping[str, np.ndarray]:
+        stacked = {}
+        for spec in self.signature.inputs:
+            parts = [inputs[spec.name] for inputs in requests]
+            axis = spec.batch_axis
+            stacked[spec.name] = parts[0] if axis is None else np.concatenate(parts, axis=axis)
+            assert axis is None or stacked[spec.name].shape[axis] == rows
+        return stacked
