@@ -101,7 +101,8 @@ class Model:
         outputs = self._runner.run(inputs)
         compute = time.perf_counter() - started
         check_outputs(self._signature, outputs, frame.rows)
-        is_finite = all(np.isfinite(array).all() for array in outputs.values() if array.dtype.kind == "f")
+        declared = [outputs[spec.name] for spec in self._signature.outputs]
+        is_finite = all(np.isfinite(array).all() for array in declared if array.dtype.kind == "f")
         places, fresh = self._place(outputs)
         return Ran(places, compute, is_finite), fresh
 

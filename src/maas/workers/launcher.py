@@ -30,7 +30,10 @@ class Launcher:
         try:
             server = self._servers.get((runtime, threads))
             if server is None or server.is_closed:
+                dead = server
                 server = self._servers[runtime, threads] = ForkServer(PRELOADS.get(runtime, ()), threads)
+                if dead is not None:
+                    await dead.close()
             return await server.fork()
         except OSError as error:
             raise WorkerDied(f"no model process can be started: {error.strerror}") from error

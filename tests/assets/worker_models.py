@@ -1,0 +1,93 @@
+"""Models for tests of model processes: plain NumPy, so that a process is there in no time; each with one habit."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+
+from maas.types import Tensors
+
+
+class Double:
+    """y = 2 x."""
+
+    def __init__(self, directory: Path, device: str) -> None:
+        pass
+
+    def run(self, inputs: Tensors) -> Tensors:
+        return {"y": inputs["x"] * 2}
+
+
+class Moody(Double):
+    """Doubles, unless the first element says otherwise: -1 raises, -2 dies, -3 gives a row too many, -4 NaN."""
+
+    def run(self, inputs: Tensors) -> Tensors:
+        mood = float(inputs["x"].flat[0])
+        if mood == -1:
+            raise RuntimeError(f"no such thing in {Path('/secret/place')}")
+        if mood == -2:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if mood == -3:
+            return {"y": np.concatenate([inputs["x"], inputs["x"][:1]])}
+        if mood == -4:
+            return {"y": inputs["x"] * np.float32("nan")}
+        return {"y": inputs["x"] * 2}
+
+
+class Slow(Double):
+    """Doubles after as many milliseconds as its first element says."""
+
+    def run(self, inputs: Tensors) -> Tensors:
+        time.sleep(float(inputs["x"].flat[0]) / 1e3)
+        return {"y": inputs["x"] * 2}
+
+
+class Mlp(Double):
+    """Three layers over 16 features, and five milliseconds of work however large the batch."""
+
+    def __init__(self, directory: Path, device: str) -> None:
+        generator = np.random.default_rng(0)
+        self._layers = [generator.normal(size=(16, 16)).astype(np.float32) / 4 for _ in range(3)]
+
+    def run(self, inputs: Tensors) -> Tensors:
+        started = time.perf_counter()
+        value = inputs["x"]
+        for layer in self._layers:
+            value = np.maximum(value @ layer, 0)
+        time.sleep(max(0.0, 0.005 - (time.perf_counter() - started)))
+        return {"y": value}
+
+
+class Repeat(Double):
+    """Answers each number of elements with as many bytes of text: answers of any size."""
+
+    def run(self, inputs: Tensors) -> Tensors:
+        texts = np.empty(len(inputs["n"]), dtype=object)
+        for index, count in enumerate(inputs["n"]):
+            texts[index] = b"x" * int(count)
+        return {"text": texts}
+
+
+class Facts(Double):
+    """What its process is like: pid, threads that libraries were told to use, out-of-memory score, SIGTERM's fate."""
+
+    def run(self, inputs: Tensors) -> Tensors:
+        facts = [
+            os.getpid(),
+            int(os.environ.get("OMP_NUM_THREADS", "0")),
+            int(Path("/proc/self/oom_score_adj").read_text()),
+            int(signal.getsignal(signal.SIGTERM) is signal.SIG_IGN),
+        ]
+        return {"facts": np.tile(np.array(facts, np.int64), (len(inputs["x"]), 1))}
+
+
+class DiesWhileLoading(Double):
+    """Its process does not survive the constructor, but where it is published."""
+
+    def __init__(self, directory: Path, device: str) -> None:
+        if os.environ.get("OMP_NUM_THREADS"):
+            os.kill(os.getpid(), signal.SIGKILL)
