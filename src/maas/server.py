@@ -8,6 +8,7 @@ Nothing here or below imports an ML framework; that happens in the model process
 from __future__ import annotations
 
 import asyncio
+import resource
 import signal
 import socket
 from collections.abc import Iterable, Iterator
@@ -37,6 +38,8 @@ _LAST_WRITES = 5  # seconds that answers may take to leave once they are all the
 
 def run(configuration: Configuration) -> None:
     """Serve until SIGINT or SIGTERM, drain, and return. Raises `ConfigurationError` where the port cannot be had."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # every connection takes a descriptor
     with (
         listen(configuration.server.host, configuration.server.port) as sock,
         logging_to(level=configuration.logging.level),
@@ -51,6 +54,7 @@ def listen(host: str, port: int) -> socket.socket:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         sock.bind((host, port))
+        sock.listen(_BACKLOG)  # the kernel holds who comes while the rest starts
     except OSError as error:
         sock.close()
         raise ConfigurationError(f"server: cannot listen on {host}:{port}: {error.strerror}") from error

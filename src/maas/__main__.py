@@ -1,0 +1,7 @@
+"""`python -m maas` is the command line too."""
+
+from __future__ import annotations
+
+from maas.cli import main
+
+main()

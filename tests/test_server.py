@@ -1,0 +1,303 @@
+"""The real thing: `maas serve` in a process of its own, called over sockets, killed, drained."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from tests.assets import worker_models
+from tests.versions import store
+
+FEATURES = {"x": "float32[batch, 16]"}
+
+
+@dataclass
+class Server:
+    """A running `maas serve`."""
+
+    process: subprocess.Popen[bytes]
+    url: str
+    log: Path
+
+    @property
+    def port(self) -> int:
+        return int(self.url.rpartition(":")[2])
+
+    def post(self, path: str, body: object, **options: Any) -> httpx.Response:
+        return httpx.post(f"{self.url}{path}", json=body, timeout=30, **options)
+
+    def get(self, path: str) -> httpx.Response:
+        return httpx.get(f"{self.url}{path}", timeout=30)
+
+    def metric(self, name: str, **labels: str) -> float:
+        """The sum of a metric's samples that have these labels."""
+        families = text_string_to_metric_families(self.get("/metrics").text)
+        samples = [sample for family in families for sample in family.samples if sample.name == name]
+        return sum(sample.value for sample in samples if labels.items() <= sample.labels.items())
+
+    def events(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.log.read_text().splitlines()]
+
+    def model_processes(self) -> list[int]:
+        """The children of the fork servers, which are the children of the gateway."""
+        return [pid for parent in children_of(self.process.pid) for pid in children_of(parent)]
+
+
+def children_of(pid: int) -> list[int]:
+    try:
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except FileNotFoundError:
+        return []
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@contextmanager
+def serving(repository: Path, folder: Path, **configuration: Any) -> Iterator[Server]:
+    """`maas serve` on a free port, ready or failed; killed at the end if it is still there."""
+    tree = {
+        "repository": str(repository),
+        "allow_code": ["tests.assets"],
+        "server": {"port": 0},
+        **configuration,
+    }
+    file = folder / "maas.yaml"
+    file.write_text(json.dumps(tree))
+    log = folder / "log.jsonl"
+    with log.open("wb") as stream:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "maas", "serve", "--config", str(file)],
+            stderr=stream,
+            stdin=subprocess.DEVNULL,
+        )
+    try:
+        server = Server(process, "", log)
+        server.url = f"http://127.0.0.1:{_wait_for_port(server)}"
+        _wait_until(lambda: "starting" not in server.get("/v2/health/ready").text)
+        yield server
+    finally:
+        process.kill()
+        process.wait(10)
+
+
+def _wait_for_port(server: Server) -> int:
+    def port() -> int | None:
+        assert server.process.poll() is None, server.log.read_text()
+        return next((event["port"] for event in server.events() if event["event"] == "listening"), None)
+
+    return _wait_until(port)
+
+
+def _wait_until(condition: Any, seconds: float = 20.0) -> Any:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if found := condition():
+            return found
+        time.sleep(0.01)
+    raise AssertionError(f"not within {seconds} s")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server with one version of each model that these tests only read."""
+    folder = tmp_path_factory.mktemp("server")
+    repository = folder / "models"
+    sample = {"x": np.ones((2, 16), np.float32)}
+    store(repository, name="double")
+    store(repository, worker_models.Moody, name="moody")
+    store(repository, worker_models.Mlp, name="mlp", inputs=FEATURES, sample=sample, max_batch_size=64)
+    for version in ("9", "10"):
+        store(repository, name="many", version=version)
+    with serving(repository, folder) as running:
+        yield running
+
+
+def test_answer_over_a_real_socket(server: Server) -> None:
+    """A single sample goes in and comes out as one, with who answered it and where the time went."""
+    response = server.post("/predict/double", {"x": [1, 2]}, headers={"X-Request-Id": "mine-7"})
+    assert response.status_code == 200
+    assert response.json() == {"y": [2.0, 4.0]}
+    assert response.headers["x-model-version"] == "double/1"
+    assert len(response.headers["x-model-digest"]) == 64
+    assert response.headers["x-request-id"] == "mine-7"
+    assert "compute;dur=" in response.headers["server-timing"]
+
+
+def test_versions_stand_side_by_side_and_the_highest_is_the_default(server: Server) -> None:
+    """Dotted numbers are compared as numbers: 10 is higher than 9, and 9 is still there for who asks."""
+    body = {"x": [1, 2]}
+    assert server.post("/predict/many", body).headers["x-model-version"] == "many/10"
+    assert server.post("/predict/many/versions/9", body).headers["x-model-version"] == "many/9"
+
+
+def test_concurrent_callers_get_what_their_samples_get_alone(server: Server) -> None:
+    """64 callers at once, each with its own samples: each gets what it got alone, and they were batched."""
+    generator = np.random.default_rng(0)
+    samples = generator.normal(size=(64, 20, 16)).astype(np.float32)
+    with httpx.Client(base_url=server.url) as client:
+        alone = [client.post("/predict/mlp", json={"x": s[0].tolist()}).json()["y"] for s in samples]
+    batches = server.metric("maas_batch_rows_count", model="mlp")
+
+    def call(caller: int) -> list[list[float]]:
+        with httpx.Client(base_url=server.url, timeout=30) as client:
+            bodies = [{"x": sample.tolist()} for sample in samples[caller]]
+            return [client.post("/predict/mlp", json=body).json()["y"] for body in bodies]
+
+    with ThreadPoolExecutor(64) as threads:
+        together = list(threads.map(call, range(64)))
+    for caller in range(64):
+        np.testing.assert_allclose(together[caller][0], alone[caller], rtol=1e-4, atol=1e-5)
+    assert server.metric("maas_batch_rows_count", model="mlp") - batches < 64 * 20
+
+
+def test_two_thousand_requests_in_flight_are_batched_and_none_is_lost(server: Server) -> None:
+    """2,000 connections with one request each, over 5 ms of work a batch: all answered, mean batch over 8."""
+    rows, batches = (server.metric(f"maas_batch_rows_{part}", model="mlp") for part in ("sum", "count"))
+    answers = asyncio.run(_call_at_once(server.port, 2000))
+    assert answers == 2000
+    rows = server.metric("maas_batch_rows_sum", model="mlp") - rows
+    batches = server.metric("maas_batch_rows_count", model="mlp") - batches
+    assert rows == 2000
+    assert rows / batches > 8
+
+
+async def _call_at_once(port: int, count: int) -> int:
+    """Open `count` connections, then send a request on each, then read the answers; how many had status 200."""
+    body = json.dumps({"x": [0.5] * 16}).encode()
+    head = f"POST /predict/mlp HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+    async with asyncio.timeout(60):
+        streams = [await asyncio.open_connection("127.0.0.1", port) for _ in range(count)]
+        for _, writer in streams:
+            writer.write(head + body)
+        lines = await asyncio.gather(*(reader.readline() for reader, _ in streams))
+        for _, writer in streams:
+            writer.close()
+    return sum(line.startswith(b"HTTP/1.1 200") for line in lines)
+
+
+def test_killed_model_process_costs_one_batch(server: Server) -> None:
+    """SIGKILL mid-request: that request gets a 503, the gateway never stops answering, and the model is back."""
+    response = server.post("/predict/moody", {"x": [-2.0, 0.0]})
+    assert response.status_code == 503
+    assert response.json()["code"] == "worker_died"
+    assert server.get("/v2/health/live").json() == {"live": True}
+    assert server.post("/predict/double", {"x": [1, 2]}).status_code == 200
+    assert server.post("/predict/moody", {"x": [1, 2]}).json() == {"y": [2.0, 4.0]}
+    assert server.metric("maas_instance_deaths_total", model="moody") >= 1
+
+
+def test_raising_model_is_logged_whole_and_answered_briefly(server: Server) -> None:
+    """The caller gets an id and no path; the log has the traceback under that id."""
+    response = server.post("/predict/moody", {"x": [-1.0, 0.0]})
+    assert response.status_code == 500
+    assert "secret" not in response.text
+    request_id = response.headers["x-request-id"]
+    (event,) = _wait_until(lambda: [e for e in server.events() if e.get("request_id") == request_id])
+    assert "RuntimeError" in event["trace"]
+
+
+def test_version_that_does_not_load_leaves_the_others_ready(tmp_path: Path) -> None:
+    """A broken version is named in readiness with its reason; with `readiness: all` the server is then not ready."""
+    repository = tmp_path / "models"
+    store(repository, name="good")
+    (store(repository, name="bad").directory / "golden.safetensors").write_bytes(b"garbage")
+    with serving(repository, tmp_path) as server:
+        response = server.get("/v2/health/ready")
+        assert response.status_code == 200
+        assert "was altered" in response.json()["failed"]["bad/1"]
+        assert server.get("/v2/models/bad/ready").status_code == 503
+        assert server.post("/predict/bad", {"x": [1, 2]}).json()["code"] == "model_not_ready"
+    with serving(repository, tmp_path, server={"port": 0, "readiness": "all"}) as server:
+        assert server.get("/v2/health/ready").status_code == 503
+
+
+def test_sigterm_answers_what_was_accepted_and_exits_with_zero(tmp_path: Path) -> None:
+    """Requests that wait or run at SIGTERM get their answers; new ones are refused; nothing of the tree is left."""
+    repository = tmp_path / "models"
+    store(repository, worker_models.Slow, name="slow", max_batch_size=1)
+    with serving(repository, tmp_path) as server, ThreadPoolExecutor(6) as threads:
+        processes = [*children_of(server.process.pid), *server.model_processes()]
+        calls = [threads.submit(server.post, "/predict/slow", {"x": [200, 0]}) for _ in range(5)]
+        _wait_until(lambda: server.metric("maas_queue_requests", model="slow") == 4)
+        server.process.send_signal(signal.SIGTERM)
+        _wait_until(lambda: server.get("/v2/health/ready").status_code == 503)
+        assert server.get("/v2/health/live").status_code == 200
+        assert server.post("/predict/slow", {"x": [1, 0]}).json()["code"] == "draining"
+        assert [call.result().status_code for call in calls] == [200] * 5
+        assert server.process.wait(10) == 0
+        assert not any(is_alive(pid) for pid in processes)
+        assert server.events()[-1]["event"] == "stopped"
+
+
+def test_second_signal_does_not_wait_for_answers(tmp_path: Path) -> None:
+    """Who is told twice stops now: the running request gets a 503 and the exit code is still 0."""
+    repository = tmp_path / "models"
+    store(repository, worker_models.Slow, name="slow")
+    with serving(repository, tmp_path) as server, ThreadPoolExecutor(1) as threads:
+        call = threads.submit(server.post, "/predict/slow", {"x": [20_000, 0]})
+        _wait_until(lambda: server.metric("maas_running_requests", model="slow") == 1)
+        server.process.send_signal(signal.SIGTERM)
+        _wait_until(lambda: server.get("/v2/health/ready").status_code == 503)
+        server.process.send_signal(signal.SIGTERM)
+        assert call.result().status_code == 503
+        assert server.process.wait(10) == 0
+
+
+def test_nothing_survives_a_killed_gateway(tmp_path: Path) -> None:
+    """SIGKILL of the gateway: fork servers and model processes leave by themselves within a second."""
+    repository = tmp_path / "models"
+    store(repository)
+    with serving(repository, tmp_path) as server:
+        processes = [*children_of(server.process.pid), *server.model_processes()]
+        assert len(processes) == 2
+        server.process.kill()
+        _wait_until(lambda: not any(is_alive(pid) for pid in processes), seconds=3)
+
+
+def test_taken_port_is_one_sentence(server: Server, tmp_path: Path) -> None:
+    """A port that somebody else has ends the start with its number, before any model is loaded."""
+    command = [
+        sys.executable,
+        "-m",
+        "maas",
+        "serve",
+        "--repository",
+        str(tmp_path),
+        "--port",
+        str(server.port),
+    ]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    assert result.returncode == 1
+    assert (
+        result.stderr == f"Error: server: cannot listen on 127.0.0.1:{server.port}: Address already in use\n"
+    )
+
+
+def test_gateway_starts_small(tmp_path: Path) -> None:
+    """The gateway's process holds no framework: under 90 MB when its models are ready."""
+    repository = tmp_path / "models"
+    store(repository)
+    with serving(repository, tmp_path) as server:
+        status = Path(f"/proc/{server.process.pid}/status").read_text()
+        resident = int(next(line for line in status.splitlines() if line.startswith("VmRSS")).split()[1])
+        assert resident < 90_000
+        assert "torch" not in Path(f"/proc/{server.process.pid}/maps").read_text()
