@@ -36,3 +36,11 @@ def check(file: Annotated[Path, typer.Argument(help="Configuration file (YAML)."
 
     load_configuration(file, environment={})
     typer.echo(f"{file} is a valid configuration")
+
+
+@config.command()
+def reference() -> None:
+    """Print every option with its default, its range and what to do with it, as Markdown."""
+    from maas.cli.reference import render
+
+    typer.echo(render(), nl=False)
