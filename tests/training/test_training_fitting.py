@@ -7,8 +7,9 @@ from dataclasses import replace
 import torch
 from torch import nn
 
+from maas.training.arithmetic import reproducible_arithmetic
 from maas.training.data import Part, Split
-from maas.training.fitting import Plan, fit, reproducible_arithmetic
+from maas.training.fitting import Plan, fit
 from maas.training.recipe import TrainingOptions, silent
 
 

@@ -12,8 +12,7 @@ of different lengths, and the number that step 1 found means the same in step 3.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -26,8 +25,6 @@ AVERAGE_DECAY = 0.99
 """Weight of what was averaged so far against the newest weights: a memory of about 100 steps."""
 ALL_ROWS = 2**31
 """As `rows_per_step`: a step sees every row, as methods with a line search need."""
-TRAINING_THREADS = 1
-"""The order of a sum depends on the number of threads; these models gain nothing from a second one."""
 
 Loss = Callable[[torch.nn.Module, Part], torch.Tensor]
 
@@ -81,18 +78,6 @@ def fit(plan: Plan, split: Split, options: TrainingOptions, progress: Progress) 
         plan, split.training, None, epochs, options.seed, _Watched(progress, epochs, "training")
     )
     return Fit(module, epochs, curve, choice)
-
-
-@contextmanager
-def reproducible_arithmetic() -> Iterator[None]:
-    """A fixed number of threads and a random state of its own inside; both are as before afterwards."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(TRAINING_THREADS)
-    try:
-        with torch.random.fork_rng(devices=[]):
-            yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def count_parameters(module: torch.nn.Module) -> int:

@@ -87,7 +87,7 @@ class Recipe:
 
     def train(self, options: TrainingOptions, progress: Progress = silent) -> Trained:
         """Train; the same options give the same weights and metrics on one machine, however many cores it has."""
-        from maas.training.fitting import reproducible_arithmetic
+        from maas.training.arithmetic import reproducible_arithmetic
 
         train = self._load()
         started = time.perf_counter()
