@@ -1,6 +1,6 @@
 """The gateway: the one path of a request, whatever the protocol it came by.
 
-A dialect resolves the version, decodes the body by its signature, asks `infer`, and renders the answer.
+A dialect resolves the version, is admitted, decodes the body by its signature, asks `infer`, and renders the answer.
 """
 
 from __future__ import annotations
@@ -36,15 +36,14 @@ class Gateway:
         self.is_draining = False
 
     def resolve(self, name: str, version: str | None = None) -> LiveVersion:
-        """The version that a request means, ready to be asked.
+        """The version that a request means. Raises `ModelNotFound` where there is none."""
+        return self.registry.resolve(name, version)
 
-        Raises `Draining`, `ModelNotFound` or `ModelNotReady`.
-        """
+    def admit(self, live: LiveVersion) -> None:
+        """Raise `Draining` or `ModelNotReady` unless the version may be asked now, before a body is read for it."""
         if self.is_draining:
             raise Draining("the server is shutting down")
-        live = self.registry.resolve(name, version)
         live.check_ready()
-        return live
 
     def readiness(self) -> Readiness:
         """Not ready while starting, while draining, and where no version is ready."""

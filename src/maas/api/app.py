@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import structlog
 from fastapi import FastAPI, Request, Response
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
@@ -18,6 +19,7 @@ from maas.errors import MaasError
 from maas.gateway import Gateway
 from maas.telemetry.metrics import Metrics
 from maas.telemetry.requests import RequestRecorder
+from maas.types import clip
 
 _TAGS = [
     {"name": "predict", "description": "One typed operation for each model that is ready."},
@@ -37,6 +39,7 @@ def create_app(
         version=maas.__version__,
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,  # one path for each thing; and no answer is made of a Host header
         openapi_tags=_TAGS,
         generate_unique_id_function=_operation_id,
     )
@@ -54,25 +57,35 @@ def create_app(
     add_docs(app)
     app.add_exception_handler(MaasError, _on_error)
     app.add_exception_handler(HTTPException, _on_http_exception)
-    app.add_exception_handler(Exception, _on_error)
+    app.add_exception_handler(Exception, _on_bug)
     app.add_middleware(RequestIds)
     app.openapi = document_of(app, gateway)  # type: ignore[method-assign]  # FastAPI's documented way
     return app
 
 
 def _operation_id(route: APIRoute) -> str:
-    return route.name.replace("_", "-") + ("-version" if "{version}" in route.path else "")
+    of_version = "-version" if "{version}" in route.path and not route.name.endswith("version") else ""
+    return route.name.replace("_", "-") + of_version
 
 
 def _on_error(request: Request, error: Exception) -> Response:
     return _render(request, status_of(error), public(error), dict(headers_of(error)))
 
 
+def _on_bug(request: Request, error: Exception) -> Response:
+    """An error outside our tree on a plain route. This runs outside of `RequestIds`, so the id is set here."""
+    request_id = request_id_of(request.scope)
+    structlog.get_logger("maas.api").error(
+        "request_met_a_bug", path=request.scope["path"], request_id=request_id, exc_info=error
+    )
+    return _render(request, 500, public(error), {b"x-request-id": request_id.encode()})
+
+
 def _on_http_exception(request: Request, error: Exception) -> Response:
     """What the router itself refuses: no such path, or no such method there."""
     assert isinstance(error, HTTPException)
     codes = {404: "not_found", 405: "method_not_allowed"}
-    message = f"{request.method} {request.url.path[:200]}: {error.detail}"
+    message = f"{request.method} {clip(request.scope['path'], 200)}: {error.detail}"
     shown = MaasError(message, code=codes.get(error.status_code, "http_error"))
     extra = {name.lower().encode(): value.encode() for name, value in (error.headers or {}).items()}
     return _render(request, error.status_code, shown, extra)
@@ -80,7 +93,7 @@ def _on_http_exception(request: Request, error: Exception) -> Response:
 
 def _render(request: Request, status: int, error: MaasError, extra: dict[bytes, bytes]) -> Response:
     """The error in the dialect of the path."""
-    is_open_inference = request.url.path.startswith("/v2")
+    is_open_inference = f"{request.scope['path']}/".startswith("/v2/")
     render = open_inference.render_error if is_open_inference else native.render_error
     body = render(error, request_id_of(request.scope))
     headers = {name.decode(): value.decode() for name, value in extra.items()}

@@ -1,9 +1,15 @@
-"""Bodies: read under a limit, told apart by type, JSON in and out."""
+"""Bodies: read under a limit, told apart by type, JSON in and out.
+
+Parsers disagree on what `{"a": 1, "a": 2}` means, so a name that is given twice in one object is refused.
+"""
 
 from __future__ import annotations
 
 import json
 import math
+import re
+from collections import Counter
+from collections.abc import Iterable
 from typing import Any, NoReturn
 
 import orjson
@@ -20,6 +26,8 @@ _JSON_TYPES = (
     "application/x-www-form-urlencoded",
 )  # the last is curl's default
 _MAX_SLOW_JSON = 8 << 20  # bytes that the second parser reads
+_MAX_LISTED = 256  # objects in a list whose members are counted
+_ESCAPED_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 def check_media(headers: Headers) -> None:
@@ -57,15 +65,18 @@ async def read_body(receive: Receive, headers: Headers, limit: int) -> bytes:
 def parse_object(body: bytes, *, allow_non_finite: bool) -> dict[str, Any]:
     """The JSON object in `body`. Raises `InvalidRequest` for anything else.
 
-    The fast parser refuses the bare literals NaN and Infinity; where they are allowed, and may be what it refused, a
-    slower one reads the body again.
+    The fast parser refuses the bare literals NaN and Infinity, and does not see that a name is given twice; where the
+    literals are allowed, and may be what it refused, or where a name may be doubled, a slower one reads the body again.
     """
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         if not allow_non_finite or (b"NaN" not in body and b"Infinity" not in body):
             raise InvalidRequest(f"the body is no JSON: {error}") from None
-        value = _parse_with_literals(body)
+        value = _parse_slowly(body)
+    else:
+        if len(body) <= _MAX_SLOW_JSON and body.count(b":") > _count_members(value, levels=4):
+            _parse_slowly(body)  # a colon too many: in a string, or of a member that another one replaced
     if not isinstance(value, dict):
         raise InvalidRequest(f"the body is a JSON {_kind(value)}; expected an object")
     return value
@@ -82,15 +93,44 @@ def _to_list(value: Any) -> Any:
     return value.tolist()  # arrays and NumPy's scalars
 
 
-def _parse_with_literals(body: bytes) -> Any:
+def _count_members(value: object, levels: int) -> int:
+    """Members of the objects in `value`, as far as requests nest them: never more than there are."""
+    if type(value) is dict:
+        count = len(value)
+        parts: Iterable[object] = value.values()
+    elif type(value) is list and value and type(value[0]) is dict and len(value) <= _MAX_LISTED:
+        count = 0
+        parts = value
+    else:
+        return 0
+    if levels:
+        for part in parts:
+            count += _count_members(part, levels - 1)
+    return count
+
+
+def _parse_slowly(body: bytes) -> Any:
+    """Takes the bare literals, and refuses names given twice and lone surrogates."""
     if len(body) > _MAX_SLOW_JSON:
         raise InvalidRequest(
             f"a body with NaN or Infinity may have {_MAX_SLOW_JSON} bytes; this one has {len(body)}"
         )
     try:
-        return json.loads(body.decode("utf-8"), parse_float=_finite_float)
+        text = body.decode("utf-8")
+        value = json.loads(text, parse_float=_finite_float, object_pairs_hook=_to_object)
+        if _ESCAPED_SURROGATE.search(text):
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
     except (ValueError, RecursionError) as error:
         raise InvalidRequest(f"the body is no JSON: {clip(str(error))}") from None
+    return value
+
+
+def _to_object(members: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(members)
+    if len(found) < len(members):
+        twice, _ = Counter(name for name, _ in members).most_common(1)[0]
+        raise ValueError(f"a name is given twice in one object: {clip(twice, 40)!r}")
+    return found
 
 
 def _finite_float(text: str) -> float:

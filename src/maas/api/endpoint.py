@@ -64,6 +64,7 @@ class InferenceEndpoint(Generic[C]):
         live: LiveVersion | None = None
         try:
             live = self._gateway.resolve(scope["path_params"]["model"], scope["path_params"].get("version"))
+            self._gateway.admit(live)
             check_media(headers)
             call = self._operation.parse(live, await read_body(receive, headers, live.body_limit))
             answer = await self._gateway.infer(live, call.inputs)

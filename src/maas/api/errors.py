@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 
 from maas import errors
-from maas.errors import MaasError, Refused
+from maas.errors import MaasError, Refused, Unavailable
 
 _STATUS: Mapping[type[MaasError], int] = {
     errors.MaasError: 500,
@@ -29,6 +29,9 @@ _STATUS: Mapping[type[MaasError], int] = {
     errors.ConfigurationError: 500,
 }
 
+# What is away and has not said for how long: seconds after which it is worth asking again.
+_BACK_SOON: Mapping[type[MaasError], float] = {errors.ModelNotReady: 1.0, errors.Draining: 1.0}
+
 OPAQUE = "internal error; the server's log has it under this request's id"
 
 
@@ -47,7 +50,9 @@ def public(error: Exception) -> MaasError:
 
 def headers_of(error: Exception) -> list[tuple[bytes, bytes]]:
     """`Retry-After` in whole seconds, rounded up, at least 1, and beside it the milliseconds, where waiting helps."""
-    seconds = error.retry_after if isinstance(error, Refused) else None
+    seconds = error.retry_after if isinstance(error, Refused | Unavailable) else None
+    if seconds is None and isinstance(error, MaasError):
+        seconds = _BACK_SOON.get(type(error))
     if seconds is None:
         return []
     return [

@@ -47,7 +47,7 @@ def render_predict(live: LiveVersion, call: PredictCall, answer: Answer) -> byte
         if not answer.is_finite and not live.manifest.allow_non_finite:
             check_finite(array, spec.name)
         if call.is_single and spec.batch_axis is not None:
-            array = np.asarray(array.take(0, axis=spec.batch_axis))
+            array = np.moveaxis(array, spec.batch_axis, 0)[0, ...]  # an array still, with no dimension left
         outputs[spec.name] = encode(array, spec.name)
     return dump(outputs, is_finite=answer.is_finite)
 

@@ -5,6 +5,7 @@ https://github.com/kserve/open-inference-protocol/blob/main/specification/protoc
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
@@ -41,6 +42,9 @@ _DATATYPES: Mapping[str, str] = {
 }
 
 
+_MAX_LENGTH = (1 << 63) - 1  # of a dimension: the protocol has them as int64
+
+
 @dataclass(frozen=True, slots=True)
 class InferCall:
     inputs: Tensors
@@ -70,6 +74,8 @@ def render_error(error: MaasError, _request_id: str) -> bytes:
     return orjson.dumps({"error": error.message})
 
 
+_NOT_READY: dict[int | str, dict[str, Any]] = {503: {"description": "Not now; the body says why."}}
+
 INFER = Operation(parse_infer, render_infer, render_error)
 
 
@@ -81,7 +87,7 @@ def metadata(gateway: Gateway, *, needs_all: bool) -> APIRouter:
     async def live() -> dict[str, bool]:
         return {"live": True}
 
-    @router.get("/health/ready", summary="Models may be sent traffic")
+    @router.get("/health/ready", summary="Models may be sent traffic", responses=_NOT_READY)
     async def ready() -> JSONResponse:
         return _ready(gateway, needs_all=needs_all)
 
@@ -95,8 +101,12 @@ def metadata(gateway: Gateway, *, needs_all: bool) -> APIRouter:
     async def model_metadata(model: str, version: str | None = None) -> dict[str, Any]:
         return _describe(gateway, gateway.registry.resolve(model, version))
 
-    @router.get("/models/{model}/ready", summary="The model may be sent traffic")
-    @router.get("/models/{model}/versions/{version}/ready", summary="The version may be sent traffic")
+    @router.get("/models/{model}/ready", summary="The model may be sent traffic", responses=_NOT_READY)
+    @router.get(
+        "/models/{model}/versions/{version}/ready",
+        summary="The version may be sent traffic",
+        responses=_NOT_READY,
+    )
     async def model_ready(model: str, version: str | None = None) -> JSONResponse:
         return _model_ready(gateway, gateway.registry.resolve(model, version))
 
@@ -142,7 +152,7 @@ def _describe(gateway: Gateway, live: LiveVersion) -> dict[str, Any]:
             "digest": live.digest,
             "description": manifest.description,
             "license": manifest.license or "",
-            "card": orjson.dumps(manifest.card).decode(),
+            "card": orjson.dumps(manifest.card, option=orjson.OPT_NON_STR_KEYS).decode(),
         },
     }
 
@@ -169,8 +179,7 @@ def _entries(tensors: object, key: str) -> list[tuple[str, dict[str, Any]]]:
 def _by_name(entries: list[tuple[str, dict[str, Any]]]) -> dict[str, dict[str, Any]]:
     named = dict(entries)
     if len(named) < len(entries):
-        names = [name for name, _ in entries]
-        twice = next(name for name in names if names.count(name) > 1)
+        twice, _ = Counter(name for name, _ in entries).most_common(1)[0]
         raise InvalidRequest(f"input {clip(twice)!r} is given twice")
     return named
 
@@ -182,8 +191,15 @@ def _parse_input(spec: TensorSpec, tensor: Mapping[str, Any]) -> Array:
             f"input {spec.name!r} has datatype {clip(str(datatype))!r}; expected {_DATATYPES[spec.dtype]}"
         )
     shape = tensor.get("shape")
-    if not isinstance(shape, list) or not all(type(length) is int and length >= 0 for length in shape):
+    if not isinstance(shape, list) or not all(
+        type(length) is int and 0 <= length <= _MAX_LENGTH for length in shape
+    ):
         raise InvalidRequest(f"input {spec.name!r} needs a `shape`, a list of lengths of at least 0")
+    if len(shape) != len(spec.dims):
+        raise InvalidRequest(
+            f"input {spec.name!r} declares shape {clip(str(shape))} of {len(shape)} dimensions; expected "
+            f"{len(spec.dims)}: {spec.declaration}"
+        )
     if "data" not in tensor:
         raise InvalidRequest(f"input {spec.name!r} needs `data`, a list of {_DATATYPES[spec.dtype]} elements")
     array = decode(tensor["data"], spec, allow_non_finite=True)
@@ -192,6 +208,10 @@ def _parse_input(spec: TensorSpec, tensor: Mapping[str, Any]) -> Array:
         raise InvalidRequest(
             f"input {spec.name!r} declares shape {clip(str(shape))}, which is {prod(shape)} elements, but its data has "
             f"{array.size}" + ("" if is_flat else f" in shape {list(array.shape)}")
+        )
+    if not array.size:
+        raise InvalidRequest(
+            f"input {spec.name!r} is empty; expected {spec.declaration} with at least one element"
         )
     return array.reshape(shape)
 

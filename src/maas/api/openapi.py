@@ -6,6 +6,7 @@ the documentation page can call it with one click. The document is made anew whe
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -58,21 +59,39 @@ def _document(app: FastAPI, gateway: Gateway) -> Schema:
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
     schemas.update(_shared_schemas())
     paths = document["paths"]
+    _correct_errors(document)
     for live in gateway.registry.versions():
         if live.state is VersionState.READY:
-            schemas[f"{live.name}.{live.version}.Request"] = _object(live, live.signature.inputs)
-            schemas[f"{live.name}.{live.version}.Response"] = _object(live, live.signature.outputs)
+            schemas[f"{_schema_name(live)}.Request"] = _object(live, live.signature.inputs)
+            schemas[f"{_schema_name(live)}.Response"] = _object(live, live.signature.outputs)
             if gateway.registry.is_default(live):
-                paths[f"/predict/{live.name}"] = {"post": _predict_operation(live, f"predict-{live.name}")}
-            operation = _predict_operation(live, f"predict-{live.name}-{live.version}")
+                paths[f"/predict/{live.name}"] = {"post": _predict_operation(live, f"predict:{live.name}")}
+            operation = _predict_operation(live, f"predict-version:{live.name}:{live.version}")
             paths[f"/predict/{live.name}/versions/{live.version}"] = {"post": operation}
     for suffix, name in (("", "infer"), ("/versions/{version}", "infer-version")):
         paths[f"/v2/models/{{model}}{suffix}/infer"] = {"post": _infer_operation(name)}
     return document
 
 
+def _correct_errors(document: Schema) -> None:
+    """FastAPI announces its own 422, which no route of ours gives; those that name a model answer 404."""
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            if operation["responses"].pop("422", None):
+                schema = _INFER_ERROR if path.startswith("/v2/") else _PREDICT_ERROR
+                missing = {"description": _ERRORS["404"], "content": _json(_ref(schema))}
+                operation["responses"]["404"] = missing
+    for name in ("HTTPValidationError", "ValidationError"):
+        document["components"]["schemas"].pop(name, None)
+
+
+def _schema_name(live: LiveVersion) -> str:
+    """Unique, with the few characters that OpenAPI allows: the one odd run of dots ends the model's name."""
+    return f"{live.name.replace('.', '..')}.{live.version}"
+
+
 def _predict_operation(live: LiveVersion, operation_id: str) -> Schema:
-    schema = f"{live.name}.{live.version}"
+    schema = _schema_name(live)
     return {
         "tags": ["predict"],
         "summary": live.manifest.description or f"Predict with {live.label}",
@@ -128,9 +147,18 @@ def _error_responses(schema: str) -> Schema:
 
 def _json(schema: Schema, example: object = None) -> Schema:
     media: Schema = {"schema": schema}
-    if example:
+    if example and _is_plain_json(example):
         media["example"] = example
     return {"application/json": media}
+
+
+def _is_plain_json(example: object) -> bool:
+    """Whether the document can hold it: a model that allows NaN may have it in its golden samples."""
+    try:
+        json.dumps(example, allow_nan=False)
+    except ValueError:
+        return False
+    return True
 
 
 def _ref(name: str) -> Schema:

@@ -78,6 +78,10 @@ class Registry:
         make_live: Callable[[StoredVersion], LiveVersion],
     ) -> None:
         versions = _choose(repository.versions(name), options)
+        if not versions and options.versions != ():
+            self.broken.append(
+                BrokenVersion(name, "any", "the configuration names it, but there is no version of it")
+            )
         live = {}
         for version in versions:
             try:
@@ -101,10 +105,10 @@ class Registry:
 
 
 def _choose(stored: Sequence[str], options: ModelOptions) -> list[str]:
-    """The versions to serve, of those that are stored or, where they are listed, as they are listed."""
+    """The versions to serve: those that are listed, all that are stored, or the highest; and the default in any case."""
     if isinstance(options.versions, tuple):
-        return list(options.versions)
+        return list(dict.fromkeys(options.versions))
     if options.versions == "all":
-        return list(stored)
+        return list(dict.fromkeys([*stored, *filter(None, [options.default])]))
     highest = options.default or highest_version(list(stored))
     return [highest] if highest is not None else []

@@ -10,8 +10,9 @@ import logging
 import queue
 import sys
 import threading
-from collections.abc import Iterator, MutableMapping
-from contextlib import contextmanager
+import time
+from collections.abc import Iterator, Mapping, MutableMapping
+from contextlib import contextmanager, suppress
 from typing import Any, TextIO
 
 import structlog
@@ -39,8 +40,10 @@ class LogWriter:
 
     def stop(self) -> None:
         """Write what is queued, for at most some seconds."""
-        self._events.put(None)
-        self._thread.join(_STOP_SECONDS)
+        deadline = time.monotonic() + _STOP_SECONDS
+        with suppress(queue.Full):
+            self._events.put(None, timeout=_STOP_SECONDS)
+        self._thread.join(max(0.0, deadline - time.monotonic()))
 
     def put(self, event: Event) -> None:
         try:
@@ -51,17 +54,31 @@ class LogWriter:
     def _run(self) -> None:
         while (event := self._events.get()) is not None:
             self._write(event)
-            if self._dropped and self._events.empty():
-                dropped, self._dropped = self._dropped, 0
-                self._write({"event": "log_events_dropped", "level": "warning", "count": dropped})
+            if self._events.empty():
+                self._report_dropped()
+        self._report_dropped()
+
+    def _report_dropped(self) -> None:
+        if self._dropped:
+            dropped, self._dropped = self._dropped, 0
+            self._write({"event": "log_events_dropped", "level": "warning", "count": dropped})
 
     def _write(self, event: Event) -> None:
-        line = self._render(None, "", {key: _clip(key, value) for key, value in event.items()})
-        try:
-            self._stream.write(f"{line!s}\n")
+        line = self._to_line(event)
+        with suppress(OSError, ValueError):  # nobody reads the log any more; the service goes on
+            self._stream.write(f"{line}\n")
             self._stream.flush()
-        except (OSError, ValueError):
-            pass  # nobody reads the log any more; the service goes on
+
+    def _to_line(self, event: Event) -> str:
+        """JSON; of an event with a value that cannot be shown, which must not end the log, its name and the problem."""
+        try:
+            shown = {_clip("", key): _clip(key, value) for key, value in event.items()}
+            return str(self._render(None, "", shown))
+        except Exception as error:
+            name = _clip("", str(event.get("event")))
+            return str(
+                self._render(None, "", {"event": name, "level": "error", "problem": type(error).__name__})
+            )
 
 
 class _QueueLogger:
@@ -125,9 +142,14 @@ def logging_to(stream: TextIO = sys.stderr, level: str = "info") -> Iterator[Non
         writer.stop()
 
 
-def _clip(key: str, value: object) -> object:
+def _clip(key: str, value: Any) -> Any:
     """Values that came from outside are cut; JSON's own escapes do the rest against injected lines."""
-    if not isinstance(value, str):
+    if value is None or isinstance(value, bool | int | float):
         return value
+    if isinstance(value, Mapping):
+        return {_clip("", str(name)): _clip("", part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_clip("", part) for part in value]
+    value = value if isinstance(value, str) else repr(value)
     limit = _MAX_TRACE if key in ("trace", "exception") else _MAX_TEXT
     return value if len(value) <= limit else value[: limit - 1] + "…"

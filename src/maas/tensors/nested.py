@@ -122,9 +122,9 @@ def _encode_strings(elements: list[str], spec: TensorSpec, shape: list[int]) -> 
     return array
 
 
-def _fits(value: int, dtype: np.dtype[Any]) -> bool:
+def _fits(value: float, dtype: np.dtype[Any]) -> bool:
     if dtype.kind == "f":
-        return abs(value) <= float(np.finfo(dtype).max)
+        return not math.isfinite(value) or abs(value) <= float(np.finfo(dtype).max)
     info = np.iinfo(dtype)
     return int(info.min) <= value <= int(info.max)
 

@@ -90,6 +90,8 @@ def read(buffer: Buffer, place: Place, dtype: np.dtype[Any]) -> Array:
 
 
 def _view(buffer: Buffer, place: Place, dtype: np.dtype[Any]) -> Array:
+    if place.offset < 0:  # numpy (2.4) would read what lies before the buffer
+        raise ValueError(f"{place} does not lie within {len(buffer)} bytes")
     try:
         return np.ndarray(place.shape, dtype, buffer, place.offset)
     except TypeError as error:  # numpy's word for «buffer is too small»
@@ -113,13 +115,13 @@ def _write_bytes(buffer: Buffer, place: Place, array: Array) -> None:
 
 def _read_bytes(buffer: Buffer, place: Place) -> Array:
     count = prod(place.shape)
+    end = place.offset + place.nbytes
+    if min((0, *place.shape)) < 0 or end > len(buffer):
+        raise ValueError(f"{place} does not lie within {len(buffer)} bytes")
     offsets = _view(buffer, Place((count + 1,), place.offset, 8 * (count + 1)), np.dtype(np.int64))
     head = place.offset + offsets.nbytes
-    if (
-        offsets[0] != 0
-        or (np.diff(offsets) < 0).any()
-        or head + int(offsets[-1]) > place.offset + place.nbytes
-    ):
+    # Compared, not subtracted: a difference of int64 can wrap around.
+    if offsets[0] != 0 or (offsets[1:] < offsets[:-1]).any() or head + int(offsets[-1]) > end:
         raise ValueError(f"{place} holds broken offsets")
     array = np.empty(count, dtype=object)
     bounds = offsets.tolist()

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import orjson
 
 from maas import runtimes
 from maas.errors import BadArtifact, MaasError, ModelFailed
@@ -26,7 +27,7 @@ from maas.runtimes.golden import GoldenSample, load_golden, rows_of, self_test, 
 from maas.tensors.check import check_outputs
 from maas.tensors.nested import encode
 from maas.tensors.packing import Column, Place, plan, read, write
-from maas.types import Signature, Tensors, TensorSpec, clip
+from maas.types import Array, Signature, Tensors, TensorSpec, clip
 from maas.workers.channel import close_all, receive, send
 from maas.workers.frames import Failed, Frame, Load, Loaded, Ran, Run
 from maas.workers.slab import Slab
@@ -149,26 +150,33 @@ def _warm_up(runner: Runner, signature: Signature, samples: list[GoldenSample], 
 
 
 def _example(signature: Signature, sample: GoldenSample) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The sample's first row as nested lists without the batch dimension; nothing where it is too large to read."""
+    """The sample's first row as nested lists without the batch dimension; nothing where it is too large to read or
+    JSON cannot carry it."""
     if signature.is_batched:
         sample = rows_of(signature, sample)[0]
-    elements = sum(array.size for array in (*sample.inputs.values(), *sample.outputs.values()))
-    if elements > _MAX_EXAMPLE_ELEMENTS:
+    arrays = (*sample.inputs.values(), *sample.outputs.values())
+    if sum(array.size for array in arrays) > _MAX_EXAMPLE_ELEMENTS or not all(map(_is_finite, arrays)):
         return {}, {}
     try:
         return _as_lists(signature.inputs, sample.inputs), _as_lists(signature.outputs, sample.outputs)
-    except ModelFailed:  # bytes that JSON cannot carry make no example
+    except ModelFailed:  # bytes that are no text
         return {}, {}
 
 
+def _is_finite(array: Array) -> bool:
+    return array.dtype.kind != "f" or bool(np.isfinite(array).all())
+
+
 def _as_lists(specs: Iterable[TensorSpec], arrays: Tensors) -> dict[str, Any]:
+    """As a caller would see them in JSON: a float32 with its own digits, not those of the double it becomes in Python."""
     lists = {}
     for spec in specs:
         array = arrays[spec.name]
-        single = array if spec.batch_axis is None else np.asarray(array.take(0, axis=spec.batch_axis))
-        encoded = encode(single, spec.name)
-        lists[spec.name] = encoded.tolist() if isinstance(encoded, (np.ndarray, np.generic)) else encoded
-    return lists
+        single = array if spec.batch_axis is None else np.moveaxis(array, spec.batch_axis, 0)[0, ...]
+        lists[spec.name] = encode(single, spec.name)
+    text = orjson.dumps(lists, option=orjson.OPT_SERIALIZE_NUMPY)
+    plain: dict[str, Any] = orjson.loads(text)
+    return plain
 
 
 def _failed(error: Exception) -> Failed:

@@ -15,6 +15,7 @@ import selectors
 import signal
 import socket
 import sys
+from contextlib import suppress
 from importlib import import_module
 from typing import NoReturn
 
@@ -31,7 +32,10 @@ def main() -> None:
         signal.signal(ignored, signal.SIG_IGN)
     _die_with_parent()
     for module in sys.argv[2:]:
-        import_module(module)
+        with suppress(
+            ModuleNotFoundError
+        ):  # the model process says which, in an error that reaches the operator
+            import_module(module)
     gc.freeze()  # what is imported stays shared: no collection in a child touches its pages
     try:
         _serve(control)

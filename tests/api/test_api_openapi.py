@@ -1,0 +1,302 @@
+"""The OpenAPI document: valid, typed for each version that is ready, with examples that work."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from jsonschema import Draft202012Validator
+from openapi_spec_validator import OpenAPIV31SpecValidator
+from referencing import Registry, Resource
+from referencing.jsonschema import DRAFT202012
+from tests.api.harness import Model, Service, in_loop, serving
+from tests.api.test_api_native import TWO
+
+from maas.models.live import Example, VersionState
+
+EVERYTHING = Model(
+    name="every.thing",
+    inputs={
+        "image": "uint8[batch, 2, 3]",
+        "words": "bytes[batch, n]",
+        "flag": "bool[batch]",
+        "state": "float32[2, batch]",
+        "rate": "int64[]",
+        "offset": "float64[2]",
+    },
+    outputs={"score": "float16[batch]", "label": "bytes[batch]", "count": "uint64[]"},
+    function=lambda tensors: {
+        "score": np.ones(len(tensors["flag"]), np.float16),
+        "label": np.array([b"a"] * len(tensors["flag"]), object),
+        "count": np.array(7, np.uint64),
+    },
+    manifest={"dimensions": {"n": {"min": 1, "max": 5}}, "description": "takes a bit of everything"},
+    example=Example(
+        {
+            "image": [[0, 1, 2], [253, 254, 255]],
+            "words": ["one", "two: 2"],
+            "flag": True,
+            "state": [0.5, -0.5],
+            "rate": 48000,
+            "offset": [1e300, 0],
+        },
+        {"score": 1.0, "label": "a", "count": 7},
+    ),
+)
+SIMPLE = Model(example=Example({"x": [1.0, 2.0]}, {"y": [2.0, 4.0]}))
+
+
+async def document(service: Service) -> dict[str, Any]:
+    answer = await service.get("/openapi.json")
+    assert answer.status_code == 200
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+def operations(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Each operation by method and path."""
+    return {
+        f"{method.upper()} {path}": operation
+        for path, methods in document["paths"].items()
+        for method, operation in methods.items()
+    }
+
+
+def validator(document: dict[str, Any], operation: dict[str, Any], part: str) -> Draft202012Validator:
+    """Of the bodies of `part`: the request, or the answer with a status."""
+    holder = operation["requestBody"] if part == "request" else operation["responses"][part]
+    reference = holder["content"]["application/json"]["schema"]["$ref"]
+    resource = Resource.from_contents(document, default_specification=DRAFT202012)
+    registry = Registry().with_resource("maas:", resource)
+    return Draft202012Validator({"$ref": f"maas:{reference}"}, registry=registry)
+
+
+@in_loop
+async def test_document_is_valid_openapi_3_1() -> None:
+    """The whole document is what OpenAPI 3.1 says it must be, with all kinds of tensors in it."""
+    async with serving(EVERYTHING, SIMPLE, replace(TWO, name="two")) as service:
+        found = await document(service)
+    assert found["openapi"].startswith("3.1")
+    OpenAPIV31SpecValidator(found).validate()
+
+
+@in_loop
+async def test_every_ready_version_has_a_typed_operation() -> None:
+    """One operation for each ready version, one more for the model's default; with its names, types and description."""
+    async with serving(EVERYTHING, Model(version="1"), Model(version="2")) as service:
+        found = await document(service)
+    assert {path for path in operations(found) if "/predict/" in path} == {
+        "POST /predict/every.thing",
+        "POST /predict/every.thing/versions/1",
+        "POST /predict/double",
+        "POST /predict/double/versions/1",
+        "POST /predict/double/versions/2",
+    }
+    operation = operations(found)["POST /predict/every.thing"]
+    assert operation["summary"] == "takes a bit of everything"
+    name = operation["requestBody"]["content"]["application/json"]["schema"]["$ref"].rpartition("/")[2]
+    request = found["components"]["schemas"][name]
+    assert request["required"] == list(EVERYTHING.inputs)
+    assert request["additionalProperties"] is False
+    assert {key: tensor["description"] for key, tensor in request["properties"].items()} == EVERYTHING.inputs
+    single, batch = request["properties"]["image"]["anyOf"]
+    pixel = {"type": "integer", "minimum": 0, "maximum": 255}
+    row = {"type": "array", "minItems": 3, "maxItems": 3, "items": pixel}
+    assert single == {"type": "array", "minItems": 2, "maxItems": 2, "items": row}
+    assert batch == {"type": "array", "minItems": 1, "maxItems": 4, "items": single}
+    words = request["properties"]["words"]["anyOf"][0]
+    assert words == {"type": "array", "minItems": 1, "maxItems": 5, "items": {"type": "string"}}
+    assert request["properties"]["rate"]["type"] == "integer"
+    assert request["properties"]["flag"]["anyOf"][0] == {"type": "boolean"}
+
+
+@pytest.mark.parametrize("path", ["/predict/every.thing", "/predict/every.thing/versions/1"])
+@in_loop
+async def test_example_is_valid_and_is_answered_as_it_says(path: str) -> None:
+    """The example satisfies the schema; sent as it stands it gives 200, and the answer satisfies its schema too."""
+    async with serving(EVERYTHING) as service:
+        found = await document(service)
+        operation = operations(found)[f"POST {path}"]
+        example = operation["requestBody"]["content"]["application/json"]["example"]
+        answer = await service.post(path, example)
+    validator(found, operation, "request").validate(example)
+    assert answer.status_code == 200
+    validator(found, operation, "200").validate(answer.json())
+    assert answer.json() == operation["responses"]["200"]["content"]["application/json"]["example"]
+
+
+@pytest.mark.parametrize(
+    ("member", "value"),
+    [
+        ("image", [[0, 1, 2], [253, 254, 256]]),
+        ("image", [[0, 1], [2, 3]]),
+        ("image", [[0, 1, 2], [3, 4, "5"]]),
+        ("words", []),
+        ("words", ["a"] * 6),
+        ("flag", 1),
+        ("rate", 1.5),
+        ("offset", [1, 2, 3]),
+    ],
+)
+@in_loop
+async def test_schema_refuses_what_the_server_refuses(member: str, value: object) -> None:
+    """A body that differs from the example in one wrong value fails the schema and is a 400."""
+    body = {**EVERYTHING.example.inputs, member: value}
+    async with serving(EVERYTHING) as service:
+        found = await document(service)
+        answer = await service.predict(body, "every.thing")
+    assert not validator(found, operations(found)["POST /predict/every.thing"], "request").is_valid(body)
+    assert answer.status_code == 400
+
+
+@in_loop
+async def test_errors_are_what_the_document_says() -> None:
+    """Errors of both dialects satisfy the schemas that the document has for their statuses."""
+    async with serving() as service:
+        found = await document(service)
+        native = await service.predict({"x": [1]})
+        infer = await service.infer({})
+        missing = [
+            await service.get(path)
+            for path in ("/models/nobody", "/v2/models/nobody", "/v2/models/nobody/ready")
+        ]
+    listed = operations(found)
+    validator(found, listed["POST /predict/double"], "400").validate(native.json())
+    validator(found, listed["POST /v2/models/{model}/infer"], "400").validate(infer.json())
+    templates = ("GET /models/{model}", "GET /v2/models/{model}", "GET /v2/models/{model}/ready")
+    for template, answer in zip(templates, missing, strict=True):
+        validator(found, listed[template], "404").validate(answer.json())
+
+
+@in_loop
+async def test_document_follows_the_versions() -> None:
+    """Operations come when a version becomes ready and go when it drains or fails."""
+
+    async def predictions(service: Service) -> set[str]:
+        return {path for path in (await document(service))["paths"] if path.startswith("/predict/")}
+
+    async with serving(Model(state="loading"), Model(name="other")) as service:
+        other = {"/predict/other", "/predict/other/versions/1"}
+        double = {"/predict/double", "/predict/double/versions/1"}
+        assert await predictions(service) == other
+        service.live("double").state = VersionState.READY
+        assert await predictions(service) == other | double
+        service.live("other").state = VersionState.DRAINING
+        assert await predictions(service) == double
+        service.live("double").state = VersionState.FAILED
+        assert await predictions(service) == set()
+
+
+# Names that run into each other once they are joined.
+JOINED = [
+    ("a", "1"),
+    ("a", "1.2"),
+    ("a.1", "2"),
+    ("a", "1-2"),
+    ("a-1", "2"),
+    ("a.", "1"),
+    ("a.1.2", "1"),
+    ("version-a", "1"),
+]
+
+
+@in_loop
+async def test_operation_ids_and_schemas_are_unique_and_stable() -> None:
+    """No two operations share an id nor two versions a schema, and an id does not depend on what else is served."""
+    models = [Model(name=name, version=version) for name, version in JOINED]
+
+    async def ids(*served: Model) -> dict[str, str]:
+        async with serving(*served) as service:
+            found = await document(service)
+        OpenAPIV31SpecValidator(found).validate()
+        listed = operations(found)
+        assert len({operation["operationId"] for operation in listed.values()}) == len(listed)
+        schemas = [name for name in found["components"]["schemas"] if name.endswith(".Request")]
+        assert len(schemas) == len(served)
+        assert all(re.fullmatch(r"[a-zA-Z0-9._-]+", name) for name in found["components"]["schemas"])
+        return {path: operation["operationId"] for path, operation in listed.items()}
+
+    together = await ids(*models)
+    alone = await ids(models[0])
+    assert {path: together[path] for path in alone} == alone
+
+
+@in_loop
+async def test_every_plain_route_is_documented() -> None:
+    """Each route that a client may call is in the document, summarised and tagged, with no status that it never gives."""
+    async with serving() as service:
+        found = operations(await document(service))
+    expected = {
+        "GET /models",
+        "GET /models/{model}",
+        "GET /models/{model}/versions/{version}",
+        "GET /v2",
+        "GET /v2/health/live",
+        "GET /v2/health/ready",
+        "GET /v2/models/{model}",
+        "GET /v2/models/{model}/versions/{version}",
+        "GET /v2/models/{model}/ready",
+        "GET /v2/models/{model}/versions/{version}/ready",
+        "POST /v2/models/{model}/infer",
+        "POST /v2/models/{model}/versions/{version}/infer",
+        "GET /metrics",
+    }
+    assert {path for path in found if "/predict/" not in path} == expected
+    for path, operation in found.items():
+        assert operation["summary"], path
+        assert operation["tags"], path
+        assert "422" not in operation["responses"], path
+        assert ("404" in operation["responses"]) == ("{model}" in path or "/predict/" in path), path
+    for path in expected:
+        if path.endswith("/ready"):
+            assert "503" in found[path]["responses"], path
+
+
+@in_loop
+async def test_document_is_made_once_for_a_state() -> None:
+    """The document is not made again while nothing has changed."""
+    async with serving() as service:
+        assert service.app.openapi() is service.app.openapi()
+
+
+@in_loop
+async def test_example_with_non_finite_numbers_does_not_break_the_document() -> None:
+    """JSON of the document has no literal for NaN: such an example is left out rather than the whole document."""
+    example = Example({"x": [float("nan"), 1.0]}, {"y": [float("inf"), 2.0]})
+    async with serving(Model(example=example, manifest={"allow_non_finite": True})) as service:
+        found = await document(service)
+    media = operations(found)["POST /predict/double"]["requestBody"]["content"]["application/json"]
+    assert "example" not in media
+
+
+# ── the page ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@in_loop
+async def test_docs_page_needs_nothing_from_elsewhere() -> None:
+    """The page refers to this server alone, and everything that it refers to is served."""
+    async with serving(SIMPLE) as service:
+        page = (await service.get("/docs")).text
+        addresses = re.findall(r"""(?:href|src)=["']([^"']+)["']|url: '([^']+)'""", page)
+        local = [first or second for first, second in addresses]
+        answers = [await service.get(address) for address in local]
+    assert "//" not in re.sub(r"<!--.*?-->", "", page)
+    assert sorted(local) == [
+        "/docs/assets/favicon.png",
+        "/docs/assets/swagger-ui-bundle.js",
+        "/docs/assets/swagger-ui.css",
+        "/openapi.json",
+    ]
+    assert [answer.status_code for answer in answers] == [200] * 4
+    assert all(answer.content for answer in answers)
+
+
+@in_loop
+async def test_style_of_the_page_loads_nothing_from_elsewhere() -> None:
+    """The style sheet has no font or image of another host."""
+    async with serving() as service:
+        style = (await service.get("/docs/assets/swagger-ui.css")).text
+    assert re.findall(r"@import|url\((?!\"data:|'data:|data:).{0,60}", style) == []
