@@ -34,7 +34,7 @@ def _version_text(value: object) -> object:
     """YAML reads an unquoted version 3 as a number, which is meant; 1.10 it reads as 1.1, which is not."""
     if isinstance(value, float):
         raise ValueError(f"version {value} must be quoted: as a number, 1.10 would be 1.1")
-    return str(value) if isinstance(value, int) else value
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 VersionName = Annotated[str, BeforeValidator(_version_text), AfterValidator(check_version_name)]
@@ -100,7 +100,7 @@ class ModelOptions(_Section):
         description="Threads of each instance; instances × threads may not exceed the cores.",
     )
     device: str = Field(
-        "cpu", pattern=r"(cpu|cuda(:\d+)?)", description="Where instances compute: cpu, cuda, cuda:1 …"
+        "cpu", pattern=r"^(cpu|cuda(:\d+)?)$", description="Where instances compute: cpu, cuda, cuda:1 …"
     )
     max_batch_size: int | None = Field(
         None, ge=1, le=65536, description="Rows in one batch; at most what the manifest allows."
@@ -209,7 +209,7 @@ def _read_file(file: Path) -> dict[str, Any]:
         tree = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{file}: {error}") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date such as 2024-13-45 is a ValueError
         raise ConfigurationError(f"{file} is no YAML: {error}") from error
     if tree is None:
         return {}
@@ -226,7 +226,7 @@ def _read_environment(environment: Mapping[str, str]) -> dict[str, Any]:
             path = variable.removeprefix(ENVIRONMENT_PREFIX).split("__")
             try:
                 value = yaml.safe_load(text)
-            except yaml.YAMLError as error:
+            except (yaml.YAMLError, ValueError, RecursionError) as error:
                 raise ConfigurationError(f"{variable} is no YAML value: {error}") from error
             _merge(tree, _nest(path, value))
     return tree

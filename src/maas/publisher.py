@@ -16,6 +16,7 @@ from maas.models.publishing import copy_files
 from maas.models.publishing import publish as seal
 from maas.models.repository import Repository
 from maas.runtimes.python import write_class
+from maas.tensors.check import check_inputs
 from maas.types import BATCH, DEFAULT_TOLERANCES, DTYPES, Array, Bounds, Signature, Tensors, Tolerance
 
 if TYPE_CHECKING:
@@ -61,9 +62,12 @@ def publish(
     sample = _name(model, example_inputs)
     options = dict(arguments or {})
     folder_of_files = Path(files) if files is not None else None
-    declared_inputs = dict(inputs or _declare(sample))
+    declared = inputs or _declare(sample)
+    # A module gets its inputs by position: the declaration keeps the order of `forward`.
+    declared_inputs = {key: declared[key] for key in (*sample, *declared) if key in declared}
     declared_outputs = dict(outputs or _declare(_answer(model, sample, options, folder_of_files)))
     signature = Signature.parse(declared_inputs, declared_outputs, dict(dimensions or {}))
+    check_inputs(signature, sample)
     with TemporaryDirectory() as name_of_draft:
         draft = Path(name_of_draft)
         if folder_of_files is not None:
@@ -81,6 +85,7 @@ def publish(
             license=license,
             card=dict(card or {}),
         )
+        needs_code = isinstance(model, type) or form == "module"
         code = (model if isinstance(model, type) else type(model)).__module__
         stored = seal(
             Repository(Path(repository)),
@@ -88,7 +93,7 @@ def publish(
             described,
             copy_files(draft),
             version=version,
-            allow_code=(code,),
+            allow_code=(code,) if needs_code else (),
         )
     return stored.label
 
@@ -130,9 +135,16 @@ def _answer(
 def _name(
     model: torch.nn.Module | type, example_inputs: Mapping[str, Any] | Sequence[Any]
 ) -> dict[str, Array]:
-    """Example inputs as arrays by name; those given in order have the names of `forward`'s parameters."""
+    """Example inputs as arrays by name; those given in order have the names of `forward`'s parameters.
+
+    A mapping whose names are all parameters of `forward` is put into their order, any other keeps its own.
+    """
     if isinstance(example_inputs, Mapping):
-        return {key: np.asarray(value) for key, value in example_inputs.items()}
+        names = list(example_inputs)
+        parameters = [] if isinstance(model, type) else list(inspect.signature(model.forward).parameters)
+        if set(names) <= set(parameters):
+            names.sort(key=parameters.index)
+        return {key: np.asarray(example_inputs[key]) for key in names}
     if isinstance(model, type):
         raise InvalidRequest(
             "a class has no `forward` to name its inputs by; give example_inputs as a mapping"

@@ -6,12 +6,7 @@ import sys
 
 import typer
 
-from maas.cli.config import config
-from maas.cli.predict import predict
-from maas.cli.publish import publish
-from maas.cli.serve import serve
-from maas.cli.train import train
-from maas.cli.verify import verify
+from maas.cli import config, predict, publish, serve, train, verify
 from maas.errors import MaasError
 
 app = typer.Typer(
@@ -21,12 +16,12 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-app.command()(train)
-app.command()(publish)
-app.command()(verify)
-app.command()(serve)
-app.command()(predict)
-app.add_typer(config, name="config")
+app.command()(train.train)
+app.command()(publish.publish)
+app.command()(verify.verify)
+app.command()(serve.serve)
+app.command()(predict.predict)
+app.add_typer(config.config, name="config")
 
 
 def main() -> None:

@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from maas.errors import BadArtifact, MaasError
 from maas.types import (
     DEFAULT_TOLERANCES,
+    DTYPES,
     Bounds,
     Signature,
     Tolerance,
@@ -24,10 +25,22 @@ MANIFEST = "model.yaml"
 _M = TypeVar("_M", bound="Description")
 
 
+def _check_number_type(dtype: str) -> str:
+    if dtype not in DTYPES or DTYPES[dtype].kind not in "iuf":
+        raise ValueError(f"{dtype!r} is no type of numbers, so nothing can be near another")
+    return dtype
+
+
+def _check_file_name(name: str) -> str:
+    if "/" in name or "\0" in name or name in ("", ".", "..", MANIFEST):
+        raise ValueError(f"{name!r} is no plain file beside the manifest")
+    return name
+
+
 class RuntimeOptions(BaseModel):
     """The engine, by name, with options that are the engine's own (`format`, `module`, `class`, `arguments`, …)."""
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+    model_config = ConfigDict(extra="allow", frozen=True, ser_json_inf_nan="constants")
 
     name: str
 
@@ -50,14 +63,14 @@ class Batching(BaseModel):
 class Description(BaseModel):
     """What an author says of a model; publishing adds the rest of the manifest."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="constants")
 
     runtime: RuntimeOptions
     inputs: dict[str, str]
     outputs: dict[str, str]
     dimensions: dict[str, Bounds] = {}
     batching: Batching = Batching()
-    tolerances: dict[str, Tolerance] = dict(DEFAULT_TOLERANCES)
+    tolerances: dict[Annotated[str, AfterValidator(_check_number_type)], Tolerance] = dict(DEFAULT_TOLERANCES)
     allow_non_finite: bool = False
     description: str = ""
     license: str | None = None
@@ -79,7 +92,7 @@ class Manifest(Description):
     name: Annotated[str, AfterValidator(check_model_name)]
     version: Annotated[str, AfterValidator(check_version_name)]
     created: datetime
-    files: dict[str, str]
+    files: dict[Annotated[str, AfterValidator(_check_file_name)], str]
 
 
 def to_yaml(model: Description) -> str:
@@ -100,10 +113,10 @@ def _read(kind: type[_M], text: str) -> _M:
     try:
         found = kind.model_validate(yaml.safe_load(text))
         found.signature  # noqa: B018 - a manifest that exists declares tensors that make sense
-    except yaml.YAMLError as error:
-        raise BadArtifact(f"{MANIFEST} is no YAML: {str(error).splitlines()[0]}") from error
     except ValidationError as error:
         first = error.errors()[0]
         path = ".".join(map(str, first["loc"])) or "the document"
         raise BadArtifact(f"{MANIFEST}: {path}: {first['msg']}") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date such as 2024-13-45 is a ValueError
+        raise BadArtifact(f"{MANIFEST} is no YAML: {str(error).splitlines()[0]}") from error
     return found

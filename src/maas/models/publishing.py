@@ -53,6 +53,8 @@ def publish(
         sealed = _seal(draft, description, files, name, version or _next_version(repository, name))
         verify(sealed, allow_code=allow_code)
         while not _reveal(draft, repository.root / name / sealed.manifest.version):
+            if version is not None:
+                raise InvalidRequest(f"{name}/{version} exists; a published version is never overwritten")
             # Somebody else has published meanwhile.
             _check_names(repository, name, version)
             sealed = _seal(draft, description, files, name, _next_version(repository, name))
@@ -105,8 +107,9 @@ def _check_names(repository: Repository, name: str, version: str | None) -> None
 
 
 def _next_version(repository: Repository, name: str) -> str:
-    """One more than the highest whole number that the versions begin with."""
-    orders = [version_order(version) for version in repository.versions(name)]
+    """One more than the highest whole number that the names in the model's folder begin with, version or not."""
+    folder = repository.root / name
+    orders = [version_order(entry.name) for entry in folder.iterdir()] if folder.is_dir() else []
     return str(1 + max((order[0] for order in orders if order), default=0))
 
 
@@ -128,6 +131,7 @@ def _seal(
         **description.model_dump(), name=name, version=version, created=datetime.now(UTC), files=files
     )
     with (draft / MANIFEST).open("w", encoding="utf-8") as file:
+        os.fchmod(file.fileno(), 0o644)  # whatever the publisher's mask: the server is another user
         file.write(to_yaml(manifest))
         file.flush()
         os.fsync(file.fileno())
@@ -136,13 +140,15 @@ def _seal(
 
 def _reveal(draft: Path, target: Path) -> bool:
     """Move `draft` to `target` in one step; False where a version is there already."""
-    target.parent.mkdir(exist_ok=True)
+    with suppress(FileExistsError):
+        target.parent.mkdir()
+        target.parent.chmod(0o755)
     draft.chmod(0o755)
     _sync_folder(draft)
     try:
         draft.rename(target)
     except OSError as error:
-        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
             return False
         raise
     _sync_folder(target.parent)

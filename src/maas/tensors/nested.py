@@ -124,7 +124,8 @@ def _encode_strings(elements: list[str], spec: TensorSpec, shape: list[int]) -> 
 
 def _fits(value: float, dtype: np.dtype[Any]) -> bool:
     if dtype.kind == "f":
-        return not math.isfinite(value) or abs(value) <= float(np.finfo(dtype).max)
+        # An int is compared as it is: `isfinite` would make a float of it, which may overflow.
+        return value != value or abs(value) == math.inf or abs(value) <= float(np.finfo(dtype).max)
     info = np.iinfo(dtype)
     return int(info.min) <= value <= int(info.max)
 

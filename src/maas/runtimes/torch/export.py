@@ -26,7 +26,8 @@ def write_exported(
 ) -> dict[str, Any]:
     """Export `module` to `model.pt2` and return the manifest's runtime options.
 
-    Named dimensions become dynamic ones. The sample inputs that `torch.export` keeps by pickling them are dropped.
+    Named dimensions become dynamic ones. The sample inputs, which `torch.export` keeps by pickling them, and the
+    author's source lines are dropped.
     Raises `BadArtifact` where the module does not export, with what to do instead.
     """
     module = module.eval()
@@ -45,6 +46,8 @@ def write_exported(
             "Declare a dimension that it fixes as a number, or publish with form='module'."
         ) from error
     program.example_inputs = None
+    for node in program.graph.nodes:
+        node.meta.pop("stack_trace", None)  # lines and paths of the author's own files
     torch.export.save(program, directory / PROGRAM)
     _write_golden(directory, module, signature, samples)
     return {"name": "torch", "format": "exported"}
@@ -63,8 +66,7 @@ def write_module(
     """
     module = module.eval()
     path = path_of(type(module))
-    state = {name: tensor.detach().contiguous() for name, tensor in module.state_dict().items()}
-    save_file(state, directory / WEIGHTS)
+    save_file(_separate(module.state_dict()), directory / WEIGHTS)
     _write_golden(directory, module, signature, samples)
     return {"name": "torch", "format": "module", "module": path, "arguments": dict(arguments)}
 
@@ -93,6 +95,17 @@ def _write_golden(
     outputs = tuple(spec.name for spec in signature.outputs)
     runner = TorchRunner(module, inputs, outputs, _CPU)
     save_golden(directory, [GoldenSample(sample, runner.run(sample)) for sample in samples])
+
+
+def _separate(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """`state` with a copy of each tensor that shares its memory with another, which safetensors does not write."""
+    seen: set[int] = set()
+    separate = {}
+    for name, tensor in state.items():
+        storage = tensor.untyped_storage().data_ptr()
+        separate[name] = tensor.detach().clone() if storage in seen else tensor.detach().contiguous()
+        seen.add(storage)
+    return separate
 
 
 def _for_tracing(spec: TensorSpec, array: Any) -> torch.Tensor:

@@ -22,7 +22,8 @@ TRUSTED = ("maas.training",)
 def load_module(artifact: Artifact, device: torch.device) -> torch.nn.Module:
     """The module in evaluation mode on `device`, its tensors mapped from the weight file without a copy on CPU.
 
-    Raises `BadArtifact` where names or shapes of the weights are not the module's.
+    Raises `BadArtifact` where names or shapes of the weights are not the module's, or where it needs a tensor that
+    is not among them.
     """
     path = artifact.options.get("module")
     if not isinstance(path, str):
@@ -37,4 +38,9 @@ def load_module(artifact: Artifact, device: torch.device) -> torch.nn.Module:
         module.load_state_dict(weights, assign=True)
     except (OSError, SafetensorError, RuntimeError) as error:
         raise BadArtifact(f"the weights in {WEIGHTS} are not those of {path!r}: {error}") from error
+    for name, tensor in (*module.named_parameters(), *module.named_buffers()):
+        if tensor.is_meta:  # a buffer that is not persistent is in no state_dict, so no file can bring it
+            raise BadArtifact(
+                f"{name!r} of {path!r} is not among the weights; register it as a persistent buffer"
+            )
     return module.eval()

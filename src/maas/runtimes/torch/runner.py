@@ -93,6 +93,8 @@ def _device(name: str) -> torch.device:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         raise BadArtifact(f"device {name!r} is not available: {str(error).splitlines()[0]}") from error
+    if device.type not in ("cpu", "cuda"):
+        raise BadArtifact(f"device {name!r} is not supported; known are cpu and cuda")
     return device
 
 

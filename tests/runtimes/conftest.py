@@ -1,0 +1,61 @@
+"""The same model in all three forms, and the number of torch's threads as it was."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tests.assets import plain_models, torch_models
+
+from maas.runtimes.contract import Artifact
+from maas.runtimes.python import write_class
+from maas.runtimes.torch.export import write_exported, write_module
+from maas.types import Signature
+
+FORMS = ("exported", "module", "python")
+SIGNATURE = Signature.parse(
+    {"x": "float32[batch, 3]"}, {"y": "float32[batch, 2]", "total": "float32[batch]"}, {}
+)
+CODE = ("tests.assets",)
+
+
+@pytest.fixture(scope="session")
+def forms(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Artifact]:
+    """A version's files in each form; tests copy what they change."""
+    sample = {"x": np.linspace(-1, 1, 12, dtype=np.float32).reshape(4, 3)}
+    written = {}
+    for form in FORMS:
+        directory = tmp_path_factory.mktemp(form)
+        torch.manual_seed(0)
+        if form == "exported":
+            options = write_exported(directory, torch_models.Affine(), SIGNATURE, [sample])
+        elif form == "module":
+            options = write_module(
+                directory, torch_models.Affine(features=3), SIGNATURE, [sample], {"features": 3}
+            )
+        else:
+            options = write_class(directory, plain_models.Affine, SIGNATURE, [sample], {"gain": 0.5})
+        written[form] = Artifact(directory, SIGNATURE, options, CODE)
+    return written
+
+
+@pytest.fixture(params=FORMS)
+def artifact(request: pytest.FixtureRequest, forms: Mapping[str, Artifact]) -> Artifact:
+    return forms[request.param]
+
+
+@pytest.fixture
+def marker(tmp_path: Path) -> Path:
+    """A file that exists only if code has run that must not."""
+    return tmp_path / "marker"
+
+
+@pytest.fixture(autouse=True)
+def _same_threads() -> Iterator[None]:
+    """Loading sets the number of torch's threads for the whole process."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
