@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from maas.batching.batcher import BatchResult
+from maas.batching.execution import BatchResult
+from maas.errors import ComputeTimeout, WorkerDied
 from maas.types import Signature, Tensors
 
 
@@ -21,22 +22,27 @@ def double(inputs: Tensors) -> Tensors:
 class FakeInstance:
     """An instance without a process: stacks the requests, takes `seconds` of the loop's time, applies `function`.
 
-    `batches` records the rows of each request of each batch that was started. `fail_with` is raised instead of
-    answering while it is set.
+    `batches` records the requests of each batch that was started. `fail_with` is raised instead of answering while it is
+    set; `judge` may give an error to raise over a stacked batch. An error that means the end of a process calls `on_death`.
     """
 
     signature: Signature
     function: Callable[[Tensors], Tensors] = double
     seconds: float = 0.0
     fail_with: Exception | None = None
+    judge: Callable[[Tensors, int], Exception | None] = lambda _inputs, _rows: None
+    on_death: Callable[[FakeInstance], None] = lambda _: None
     batches: list[list[Tensors]] = field(default_factory=list)
 
     async def run(self, requests: Sequence[Tensors], rows: int) -> BatchResult:
         self.batches.append(list(requests))
         await asyncio.sleep(self.seconds)
-        if self.fail_with is not None:
-            raise self.fail_with
-        outputs = self.function(self._stack(requests, rows))
+        stacked = self._stack(requests, rows)
+        if (error := self.fail_with or self.judge(stacked, rows)) is not None:
+            if isinstance(error, WorkerDied | ComputeTimeout):
+                self.on_death(self)
+            raise error
+        outputs = self.function(stacked)
         is_finite = all(np.isfinite(array).all() for array in outputs.values() if array.dtype.kind == "f")
         return BatchResult(outputs, self.seconds, is_finite)
 

@@ -7,7 +7,8 @@ MaasError
 ├── Forbidden               the caller, or the artifact, may not do this
 ├── ModelNotFound           no such model or version
 ├── Refused                 not now, but later: nothing was executed (`retry_after`, seconds)
-│   └── QueueFull
+│   ├── QueueFull
+│   └── DeadlineUnreachable the answer would come after the request's deadline
 ├── Unavailable             not now: the model, its process or the server is not there
 │   ├── ModelNotReady
 │   ├── Draining
@@ -15,7 +16,10 @@ MaasError
 │   ├── ServerUnreachable   a client got no connection: nothing was sent
 │   └── ConnectionLost      a client lost the connection while it waited for its answer
 ├── DeadlineExceeded        the request's deadline passed before its answer
-├── ModelFailed             the model raised, or broke its declared contract
+├── ComputeTimeout          the model computed longer than it may, and its process was ended
+├── ModelFailed             the model raised, crashed, or broke its declared contract
+│   ├── OutOfMemory         a single row does not fit
+│   └── Quarantined         the same input has ended a model process a moment ago
 ├── BadArtifact             a version on disk, or about to be, is not what it says it is
 └── ConfigurationError      a file, variable or option does not make a configuration
 
@@ -80,6 +84,10 @@ class QueueFull(Refused):
     code = "queue_full"
 
 
+class DeadlineUnreachable(Refused):
+    code = "deadline_unreachable"
+
+
 class Unavailable(MaasError):
     """Something between caller and model is away; `retry_after` in seconds where the server says when to return."""
 
@@ -117,10 +125,22 @@ class DeadlineExceeded(MaasError):
     code = "deadline_exceeded"
 
 
+class ComputeTimeout(MaasError):
+    code = "compute_timeout"
+
+
 class ModelFailed(MaasError):
-    """The model's own failure. `code` is one of `model_error`, `non_finite_output`."""
+    """The model's own failure. `code` is one of `model_error`, `model_crashed`, `non_finite_output`, or a subclass's."""
 
     code = "model_error"
+
+
+class OutOfMemory(ModelFailed):
+    code = "out_of_memory"
+
+
+class Quarantined(ModelFailed):
+    code = "quarantined"
 
 
 class BadArtifact(MaasError):

@@ -11,14 +11,23 @@ import pytest
 from tests.fakes import FakeInstance
 from tests.virtual_clock import run_virtual
 
-from maas.batching.batcher import Batcher, BatchObservation, Outcome, Request
+from maas.batching.backlog import Backlog
+from maas.batching.batcher import Admission, Batcher
+from maas.batching.execution import BatchObservation
 from maas.batching.permits import Permits
 from maas.batching.policy import BatchPolicy
-from maas.errors import DeadlineExceeded, Draining, ModelFailed, QueueFull
+from maas.batching.priority import Priority
+from maas.batching.request import Outcome, Request
+from maas.errors import DeadlineExceeded, Draining, ModelFailed, QueueFull, WorkerDied
 from maas.types import Answer, Signature
 
 SIGNATURE = Signature.parse({"x": "float32[batch]"}, {"y": "float32[batch]"}, {})
 LENGTHS = Signature.parse({"x": "float32[batch, time]"}, {"y": "float32[batch, time]"}, {})
+
+
+LENIENT = Admission(max_requests=100, refuses_unreachable=False)
+LENIENT_4 = Admission(max_requests=4, refuses_unreachable=False)
+STRICT = Admission(max_requests=100)
 
 
 class Caller:
@@ -28,11 +37,11 @@ class Caller:
         self.batcher = batcher
         self.outcomes: list[list[Outcome]] = []
 
-    def send(self, *values: float, timeout: float = 60.0) -> Request:
+    def send(self, *values: float, timeout: float = 60.0, priority: Priority = Priority.STANDARD) -> Request:
         outcomes: list[Outcome] = []
         deadline = asyncio.get_running_loop().time() + timeout
         inputs = {"x": np.array(values, np.float32)}
-        request = Request(inputs, len(values), deadline, outcomes.append)
+        request = Request(inputs, len(values), deadline, outcomes.append, priority)
         self.batcher.submit(request)
         self.outcomes.append(outcomes)
         return request
@@ -51,7 +60,8 @@ async def serving(
     *instances: FakeInstance,
     policy: BatchPolicy | None = None,
     signature: Signature = SIGNATURE,
-    queue_size: int = 100,
+    admission: Admission = LENIENT,
+    backlog: Backlog | None = None,
     permits: Permits | None = None,
     observe: Callable[[BatchObservation], None] = lambda _: None,
 ) -> AsyncIterator[Caller]:
@@ -59,7 +69,8 @@ async def serving(
         "test",
         signature,
         policy or BatchPolicy(max_batch_size=4),
-        queue_size=queue_size,
+        admission,
+        backlog=backlog or Backlog(1000, 1 << 30),
         permits=permits or Permits(100),
         observe=observe,
         clock=asyncio.get_running_loop().time,
@@ -164,7 +175,7 @@ def test_full_queue_refuses_at_once() -> None:
 
     async def scenario() -> None:
         instance = FakeInstance(SIGNATURE, seconds=1.0)
-        async with serving(instance, policy=BatchPolicy(max_batch_size=2), queue_size=4) as caller:
+        async with serving(instance, policy=BatchPolicy(max_batch_size=2), admission=LENIENT_4) as caller:
             for _ in range(2):
                 caller.send(0.0)
             await asyncio.sleep(1.5)  # the drain rate is known now: 2 rows a second
@@ -353,7 +364,7 @@ def test_drain_answers_what_was_accepted_and_refuses_the_rest() -> None:
 
 
 def test_stopped_owner_answers_everybody() -> None:
-    """An owner that is cancelled leaves nobody waiting: queued and running requests get `Draining`."""
+    """An owner that is cancelled leaves nobody waiting: what queued was refused, what ran may have been executed."""
 
     async def scenario() -> None:
         policy = BatchPolicy(max_batch_size=1)
@@ -361,7 +372,7 @@ def test_stopped_owner_answers_everybody() -> None:
             caller.send(1.0)
             caller.send(2.0)
             await asyncio.sleep(1)
-        assert [type(outcome) for (outcome,) in caller.outcomes] == [Draining, Draining]
+        assert [type(outcome) for (outcome,) in caller.outcomes] == [WorkerDied, Draining]
         statistics = caller.batcher.statistics()
         assert statistics.waiting + statistics.running == 0
 

@@ -9,12 +9,28 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from maas.batching.policy import BatchPolicy, Decision, Take
+from maas.batching.priority import WEIGHTS, Priority
+from maas.batching.queue import GroupKey
 
 
 @dataclass(frozen=True)
 class Waiting:
     rows: int = 1
     arrived: float = 0.0
+    deadline: float = 100.0
+
+    @property
+    def order(self) -> tuple[float, int]:
+        return (self.deadline, int(self.arrived * 1000))
+
+
+def standard(stack: object = "a") -> GroupKey:
+    return GroupKey(Priority.STANDARD, stack)  # type: ignore[arg-type]
+
+
+A = standard("a")
+INTERACTIVE = GroupKey(Priority.INTERACTIVE, "a")
+BULK = GroupKey(Priority.BULK, "a")
 
 
 def test_nothing_waiting_decides_nothing() -> None:
@@ -24,12 +40,12 @@ def test_nothing_waiting_decides_nothing() -> None:
 
 def test_no_idle_instance_decides_nothing() -> None:
     """While every instance is busy the queue only grows."""
-    assert BatchPolicy().decide({"a": [Waiting()]}, idle=0, now=0.0) == Decision()
+    assert BatchPolicy().decide({A: [Waiting()]}, idle=0, now=0.0) == Decision()
 
 
 def test_idle_instance_never_waits_for_company() -> None:
     """Without a queue delay a lone request runs at once."""
-    assert BatchPolicy(max_batch_size=32).decide({"a": [Waiting()]}, 1, 0.0) == Decision((Take("a", 1),))
+    assert BatchPolicy(max_batch_size=32).decide({A: [Waiting()]}, 1, 0.0).batches == ((Take(A, 1),),)
 
 
 @pytest.mark.parametrize(
@@ -43,66 +59,115 @@ def test_idle_instance_never_waits_for_company() -> None:
         ([1, 4, 1], 4, 1),  # the second does not fit, and none overtakes it
     ],
 )
-def test_batch_takes_the_oldest_that_fit(rows: list[int], max_batch_size: int, taken: int) -> None:
-    """A batch is the longest run of oldest requests whose rows fit."""
-    decision = BatchPolicy(max_batch_size).decide({"a": [Waiting(n) for n in rows]}, 1, 0.0)
-    assert decision.batches == (Take("a", taken),)
+def test_batch_takes_the_first_that_fit(rows: list[int], max_batch_size: int, taken: int) -> None:
+    """A batch is the longest run of the first requests whose rows fit."""
+    decision = BatchPolicy(max_batch_size).decide({A: [Waiting(n) for n in rows]}, 1, 0.0)
+    assert decision.batches == ((Take(A, taken),),)
 
 
 def test_rows_are_shared_out_over_idle_instances() -> None:
     """Two idle instances get half of what waits each, instead of all and nothing."""
-    decision = BatchPolicy(max_batch_size=32).decide({"a": [Waiting()] * 10}, 2, 0.0)
-    assert decision.batches == (Take("a", 5), Take("a", 5))
+    decision = BatchPolicy(max_batch_size=32).decide({A: [Waiting()] * 10}, 2, 0.0)
+    assert decision.batches == ((Take(A, 5),), (Take(A, 5),))
 
 
-def test_group_with_the_oldest_request_goes_first() -> None:
-    """Requests that cannot be stacked take turns by age."""
-    groups = {"young": [Waiting(arrived=2.0)], "old": [Waiting(arrived=1.0), Waiting(arrived=3.0)]}
-    assert BatchPolicy().decide(groups, 1, 5.0).batches == (Take("old", 2),)
-    assert BatchPolicy().decide(groups, 2, 5.0).batches == (Take("old", 1), Take("young", 1))
+def test_group_with_the_earliest_deadline_goes_first() -> None:
+    """Requests that cannot be stacked take turns by urgency."""
+    late, soon = standard("late"), standard("soon")
+    groups = {late: [Waiting(deadline=9.0)], soon: [Waiting(deadline=5.0), Waiting(deadline=9.0)]}
+    assert BatchPolicy().decide(groups, 1, 0.0).batches == ((Take(soon, 2),),)
+    assert BatchPolicy().decide(groups, 2, 0.0).batches == ((Take(soon, 1),), (Take(late, 1),))
 
 
 def test_queue_delay_holds_a_young_batch_back_until_it_is_due() -> None:
     """With a queue delay the oldest request waits that long for company, and no longer."""
     policy = BatchPolicy(max_batch_size=4, max_queue_delay=0.5)
-    groups = {"a": [Waiting(arrived=10.0), Waiting(arrived=10.3)]}
-    assert policy.decide(groups, 1, now=10.4) == Decision((), ask_again_at=10.5)
-    assert policy.decide(groups, 1, now=10.5) == Decision((Take("a", 2),))
+    groups = {A: [Waiting(arrived=10.0), Waiting(arrived=10.3)]}
+    held = policy.decide(groups, 1, now=10.4)
+    assert (held.batches, held.ask_again_at) == ((), 10.5)
+    assert policy.decide(groups, 1, now=10.5).batches == ((Take(A, 2),),)
 
 
 def test_full_batch_does_not_wait_for_the_queue_delay() -> None:
     """There is no company to wait for when the batch is full."""
     policy = BatchPolicy(max_batch_size=2, max_queue_delay=0.5)
-    assert policy.decide({"a": [Waiting(arrived=10.0)] * 2}, 1, now=10.0).batches == (Take("a", 2),)
+    assert policy.decide({A: [Waiting(arrived=10.0)] * 2}, 1, now=10.0).batches == ((Take(A, 2),),)
 
 
 def test_held_back_group_does_not_hold_others_back() -> None:
-    """An idle instance runs a full group while a younger one still waits."""
+    """An idle instance runs a full group while a more urgent one still waits for company."""
     policy = BatchPolicy(max_batch_size=2, max_queue_delay=0.5)
-    groups = {"lone": [Waiting(arrived=9.9)], "full": [Waiting(arrived=10.0)] * 2}
-    assert policy.decide(groups, 1, now=10.0) == Decision((Take("full", 2),), ask_again_at=10.4)
+    lone, full = standard("lone"), standard("full")
+    groups = {lone: [Waiting(arrived=9.9, deadline=20.0)], full: [Waiting(arrived=10.0)] * 2}
+    decision = policy.decide(groups, 1, now=10.0)
+    assert (decision.batches, decision.ask_again_at) == (((Take(full, 2),),), 10.4)
+
+
+def test_higher_class_leads_and_lower_ones_fill_its_batch() -> None:
+    """Room that the leading class leaves is used by the others, which stack with it."""
+    groups = {BULK: [Waiting()] * 5, INTERACTIVE: [Waiting()] * 2}
+    assert BatchPolicy(max_batch_size=4).decide(groups, 1, 0.0).batches == (
+        (Take(INTERACTIVE, 2), Take(BULK, 2)),
+    )
+
+
+def test_classes_that_are_never_empty_get_rows_by_their_weights() -> None:
+    """Under a flood of each class, bulk is slow and never starves."""
+    policy = BatchPolicy(max_batch_size=4)
+    groups = {GroupKey(priority, "a"): [Waiting()] * 8 for priority in Priority}
+    rows = dict.fromkeys(Priority, 0)
+    shares = None
+    for _ in range(1000):
+        decision = policy.decide(groups, 1, 0.0, shares)
+        shares = decision.shares
+        for take in decision.batches[0]:
+            rows[take.key.priority] += take.count
+    assert sum(rows.values()) == 4000
+    for priority in Priority:
+        assert rows[priority] == pytest.approx(4000 * WEIGHTS[priority] / sum(WEIGHTS.values()), rel=0.02)
+
+
+def test_class_that_was_idle_has_saved_no_turns_up() -> None:
+    """Coming back after a long silence a class gets its share, not all that it did not use."""
+    policy = BatchPolicy(max_batch_size=1)
+    shares = None
+    for _ in range(1000):
+        shares = policy.decide({INTERACTIVE: [Waiting()]}, 1, 0.0, shares).shares
+    both = {INTERACTIVE: [Waiting()], BULK: [Waiting()]}
+    leaders = []
+    for _ in range(34):
+        decision = policy.decide(both, 1, 0.0, shares)
+        shares = decision.shares
+        leaders.append(decision.batches[0][0].key.priority)
+    assert leaders.count(Priority.BULK) == 2
 
 
 groups_of_requests = st.dictionaries(
-    st.integers(0, 3),
-    st.lists(st.builds(Waiting, st.integers(1, 8), st.floats(0, 10)), min_size=1, max_size=40).map(
-        lambda requests: sorted(requests, key=lambda request: request.arrived)
-    ),
+    st.builds(GroupKey, st.sampled_from(Priority), st.integers(0, 2)),
+    st.lists(
+        st.builds(Waiting, st.integers(1, 8), st.floats(0, 10), st.floats(10, 20)), min_size=1, max_size=40
+    ).map(lambda requests: sorted(requests, key=lambda request: request.order)),
     min_size=1,
 )
 
 
 @given(groups_of_requests, st.integers(1, 5), st.integers(8, 16))
 def test_decision_is_sound_and_work_conserving(
-    groups: dict[int, list[Waiting]], idle: int, max_batch_size: int
+    groups: dict[GroupKey, list[Waiting]], idle: int, max_batch_size: int
 ) -> None:
-    """Batches fit, take only what waits, begin with the oldest of all, and leave an instance idle only for want of work."""
+    """Batches fit, stack, take only what waits, begin with the most urgent of the leading class, and leave an instance
+    idle only for want of work."""
     decision = BatchPolicy(max_batch_size).decide(groups, idle, now=10.0)
     left = {key: list(requests) for key, requests in groups.items()}
-    oldest = min(request.arrived for requests in groups.values() for request in requests)
-    assert groups[decision.batches[0].key][0].arrived == oldest
-    for take in decision.batches:
-        batch, left[take.key] = left[take.key][: take.count], left[take.key][take.count :]
-        assert len(batch) == take.count > 0
-        assert len(batch) == 1 or sum(request.rows for request in batch) <= max_batch_size
+    leading = min(key.priority for key in groups)
+    first = min(requests[0].order for key, requests in groups.items() if key.priority == leading)
+    assert groups[decision.batches[0][0].key][0].order == first
+    for takes in decision.batches:
+        rows = []
+        for take in takes:
+            taken, left[take.key] = left[take.key][: take.count], left[take.key][take.count :]
+            assert len(taken) == take.count > 0
+            rows += [request.rows for request in taken]
+        assert len({take.key.stack for take in takes}) == 1
+        assert len(rows) == 1 or sum(rows) <= max_batch_size
     assert len(decision.batches) == idle or not any(left.values())

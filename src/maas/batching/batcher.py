@@ -14,63 +14,60 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, field
-from itertools import islice
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from itertools import count
 
+from maas.batching.backlog import Backlog
 from maas.batching.deadlines import Deadlines
+from maas.batching.execution import BatchObservation, Execution, Instance, InstanceGone
+from maas.batching.pace import Pace
 from maas.batching.permits import Permits
 from maas.batching.policy import BatchPolicy
-from maas.errors import DeadlineExceeded, Draining, QueueFull
-from maas.tensors.stack import split, stack_key
-from maas.types import Answer, Signature, Tensors, Timings
+from maas.batching.priority import Priority
+from maas.batching.quarantine import Quarantine
+from maas.batching.queue import GroupKey, WaitingQueue
+from maas.batching.request import Request
+from maas.errors import (
+    ComputeTimeout,
+    DeadlineExceeded,
+    DeadlineUnreachable,
+    Draining,
+    MaasError,
+    ModelFailed,
+    Quarantined,
+    QueueFull,
+    WorkerDied,
+)
+from maas.tensors.stack import stack_key
+from maas.types import Array, Signature, Tensors
 
-Outcome = Answer | Exception
+_TIMER_SLACK = 0.001  # seconds that a timer may ring early: uvloop counts in milliseconds
+_MAX_DEATHS = 2  # of model processes over one request: in company, and alone
 
 
 @dataclass(frozen=True, slots=True)
-class BatchResult:
-    """A batch's outputs, stacked; the seconds that the model computed; whether no output holds NaN or infinity."""
+class Admission:
+    """What a queue takes: so many requests and bytes; whether a request is refused that cannot meet its deadline; and
+    whether one whose process died may be run again."""
 
-    outputs: Tensors
-    compute: float
-    is_finite: bool
-
-
-class Instance(Protocol):
-    """One loaded copy of a model; it runs one batch at a time."""
-
-    async def run(self, requests: Sequence[Tensors], rows: int) -> BatchResult:
-        """Run `requests`, stacked to `rows` rows. What it raises is every request's outcome."""
+    max_requests: int = 4096
+    max_bytes: int = 1 << 30
+    refuses_unreachable: bool = True
+    is_idempotent: bool = True
 
 
 @dataclass(slots=True, eq=False)
-class Request:
-    """A request on its way through the queue. Times are the loop's, in seconds; `rows` is its extent in the batch."""
+class Batch:
+    """Requests that one instance runs together, since `started`."""
 
-    inputs: Tensors
-    rows: int
-    deadline: float
-    complete: Callable[[Outcome], None]
-    key: Hashable = field(default=None, init=False)
-    arrived: float = field(default=0.0, init=False)
-    is_done: bool = field(default=False, init=False)
+    instance: Instance
+    requests: list[Request]
+    started: float
 
-    def finish(self, outcome: Outcome) -> None:
-        """Complete, unless the request has expired or its caller has left."""
-        if not self.is_done:
-            self.is_done = True
-            self.complete(outcome)
-
-
-@dataclass(frozen=True, slots=True)
-class BatchObservation:
-    """What one batch that was answered tells a meter: how long each request queued, rows, the model's seconds."""
-
-    queued: Sequence[float]
-    rows: int
-    compute: float
+    @property
+    def rows(self) -> int:
+        return sum(request.rows for request in self.requests)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,35 +80,15 @@ class BatcherStatistics:
     busy: int
 
 
-@dataclass(slots=True, eq=False)
-class Batch:
-    """Requests that one instance runs together."""
-
-    instance: Instance
-    requests: list[Request]
-
-    @property
-    def rows(self) -> int:
-        return sum(request.rows for request in self.requests)
-
-    def finish(self, outcome: Outcome) -> None:
-        """Complete every request that is not done with the same outcome."""
-        for request in self.requests:
-            request.finish(outcome)
-
-
-_SMOOTHING = 0.2  # weight of the newest batch in the drain rate
-_TIMER_SLACK = 0.001  # seconds that a timer may ring early: uvloop counts in milliseconds
-
-
 class Batcher:
     def __init__(
         self,
         name: str,
         signature: Signature,
         policy: BatchPolicy,
+        admission: Admission,
         *,
-        queue_size: int,
+        backlog: Backlog,
         permits: Permits,
         observe: Callable[[BatchObservation], None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
@@ -119,48 +96,63 @@ class Batcher:
         self._name = name
         self._signature = signature
         self._policy = policy
-        self._queue_size = queue_size
+        self._admission = admission
+        self._backlog = backlog
         self._permits = permits
-        self._observe = observe
         self._clock = clock  # the loop's own, but uvloop rounds that to milliseconds
-        self._groups: dict[Hashable, OrderedDict[Request, None]] = {}
-        self._waiting = 0
-        self._waiting_rows = 0
+        self._loop = asyncio.get_running_loop()
+        self._queue = WaitingQueue()
+        self._sequence = count()
+        self._shares: Mapping[Priority, float] = {}
+        self._quarantine = Quarantine()
+        self._pace = Pace()
+        self._execution = Execution(signature, self._pace, observe, clock)
         self._running: set[Batch] = set()
         self._instances: set[Instance] = set()
         self._idle: OrderedDict[Instance, None] = OrderedDict()
         self._deadlines: Deadlines[Request] = Deadlines()
         self._alarm: asyncio.TimerHandle | None = None
-        self._rows_per_second = 0.0
         self._changed = asyncio.Event()
         self._drained = asyncio.Event()
         self._is_draining = False
-        self._loop = asyncio.get_running_loop()
 
     # ── the door ─────────────────────────────────────────────────────────────────────────────────────────────
 
-    def submit(self, request: Request) -> None:
-        """Queue `request`. Refused at once, by `QueueFull` or `Draining`, it is not completed."""
+    def refusal(self, nbytes: int = 0) -> MaasError | None:
+        """Why a request with `nbytes` of inputs would be refused now, whatever it holds; None if it would not."""
         if self._is_draining:
-            raise Draining(f"model {self._name!r} is draining")
-        if self._waiting >= self._queue_size:
-            raise QueueFull(
-                f"model {self._name!r} has {self._waiting} requests waiting; its queue holds {self._queue_size}",
-                retry_after=self._seconds_to_drain(),
+            return Draining(f"model {self._name!r} is draining")
+        limits = self._admission
+        reason = self._backlog.refusal(nbytes)
+        if len(self._queue) >= limits.max_requests:
+            reason = f"model {self._name!r} has {len(self._queue)} requests waiting; its queue holds {limits.max_requests}"
+        elif self._queue.nbytes + nbytes > limits.max_bytes:
+            reason = f"model {self._name!r} has {self._queue.nbytes} bytes waiting; its queue holds {limits.max_bytes}"
+        return None if reason is None else QueueFull(reason, retry_after=self._seconds_to_drain())
+
+    def submit(self, request: Request) -> None:
+        """Queue `request`. Refused at once, it is not completed: `QueueFull`, `Draining`, `DeadlineUnreachable`, or
+        `Quarantined` where its inputs have ended a model process a moment ago."""
+        request.nbytes = _bytes_of(request.inputs)
+        if (refusal := self.refusal(request.nbytes)) is not None:
+            raise refusal
+        now = self._clock()
+        if seconds := self._quarantine.seconds_left(request.inputs, now):
+            raise Quarantined(
+                f"these inputs ended a process of model {self._name!r}; refused for {seconds:.0f} s more"
             )
-        request.key = stack_key(self._signature, request.inputs)
-        request.arrived = self._clock()
-        self._groups.setdefault(request.key, OrderedDict())[request] = None
-        self._waiting += 1
-        self._waiting_rows += request.rows
-        self._deadlines.add(request)
+        self._check_reachable(request, now)
+        request.stack_key = stack_key(self._signature, request.inputs)
+        request.arrived = now
+        request.order = (request.deadline, next(self._sequence))
+        self._enqueue(request)
+        self._deadlines.add(request, self._outstanding())
         self._set_alarm(request.deadline)
-        self._changed.set()
 
     def abandon(self, request: Request) -> None:
         """The caller has left: a waiting request is never run, a running one's rows are dropped."""
-        request.is_done = True
-        self._forget(request)
+        self._dequeue(request)
+        request.abandon()
         self._changed.set()
 
     # ── instances ────────────────────────────────────────────────────────────────────────────────────────────
@@ -176,6 +168,10 @@ class Batcher:
         self._instances.discard(instance)
         self._idle.pop(instance, None)
 
+    @property
+    def has_instances(self) -> bool:
+        return bool(self._instances)
+
     # ── the owner ────────────────────────────────────────────────────────────────────────────────────────────
 
     async def serve(self) -> None:
@@ -185,59 +181,92 @@ class Batcher:
         """
         try:
             async with asyncio.TaskGroup() as batches:
-                while not (self._is_draining and self._waiting == 0 and not self._running):
+                while not (self._is_draining and not self._queue and not self._running):
                     await self._changed.wait()
                     self._changed.clear()
-                    for batch in self._assign(self._clock() + _TIMER_SLACK):
+                    for batch in self._assign(self._clock()):
                         batches.create_task(self._run(batch))
         finally:
             self._close()
 
     async def drain(self) -> None:
         """Refuse what comes, and return when everything accepted has been completed."""
+        self.begin_drain()
+        await self._drained.wait()
+
+    def begin_drain(self) -> None:
+        """Refuse what comes; `serve` returns when everything accepted has been completed."""
         self._is_draining = True
         self._changed.set()
-        await self._drained.wait()
+
+    def __repr__(self) -> str:
+        now = self.statistics()
+        return f"<Batcher {self._name}: {now.waiting} waiting, {now.running} running>"
 
     def statistics(self) -> BatcherStatistics:
         running = sum(len(batch.requests) for batch in self._running)
-        return BatcherStatistics(self._waiting, running, len(self._idle), len(self._running))
+        return BatcherStatistics(len(self._queue), running, len(self._idle), len(self._running))
 
     def _assign(self, now: float) -> list[Batch]:
         """Take from the queue what the policy wants to run now, each batch with an instance and a permit."""
-        decision = self._policy.decide(self._groups, len(self._idle), now)
+        decision = self._policy.decide(self._queue.groups, len(self._idle), now + _TIMER_SLACK, self._shares)
         batches: list[Batch] = []
-        for take in decision.batches:
+        for takes in decision.batches:
             if not self._permits.acquire(self._changed.set):
                 break
             instance, _ = self._idle.popitem(last=False)
-            batches.append(Batch(instance, self._take(take.key, take.count)))
+            requests = [request for take in takes for request in self._take(take.key, take.count, now)]
+            batches.append(Batch(instance, requests, now))
         else:
+            self._shares = decision.shares
             self._permits.forgo(self._changed.set)
         self._running.update(batches)
         if decision.ask_again_at is not None:
             self._set_alarm(decision.ask_again_at)
         return batches
 
-    def _take(self, key: Hashable, count: int) -> list[Request]:
-        requests = list(islice(self._groups[key], count))
+    def _outstanding(self) -> int:
+        return len(self._queue) + sum(len(batch.requests) for batch in self._running)
+
+    def _take(self, key: GroupKey, count: int, now: float) -> list[Request]:
+        requests = self._queue.take(key, count)
         for request in requests:
-            self._forget(request)
+            self._backlog.remove(request.nbytes)
+            request.started = now
         return requests
 
     async def _run(self, batch: Batch) -> None:
-        started = self._clock()
         try:
-            result = await batch.instance.run([request.inputs for request in batch.requests], batch.rows)
-            self._note_rate(batch.rows, self._clock() - started)
-            self._scatter(batch, result, started)
-        except Exception as error:  # a model's failure, or a bug: in either case its requests' outcome
-            batch.finish(error)
+            await self._execution.run(batch.instance, batch.requests)
+        except (InstanceGone, WorkerDied, ComputeTimeout) as error:
+            for request in batch.requests:
+                self._settle_death(request, error)
         except asyncio.CancelledError:
-            batch.finish(self._stopped())
+            for request in batch.requests:  # it may have been executed, so it is not refused
+                request.finish(WorkerDied(f"model {self._name!r} was stopped while it ran this request"))
             raise
         finally:
             self._end(batch)
+
+    def _settle_death(self, request: Request, error: Exception) -> None:
+        """What becomes of a request whose batch lost its process: it is run alone, once, and if that ends a process
+        too, it was the one. A request of the batch that was not being run just then is run again as before."""
+        if request.is_done:
+            return
+        if request.deaths >= _MAX_DEATHS:
+            self._quarantine.add(request.inputs, self._clock())
+            crashed = ModelFailed("the model's process died over this request", code="model_crashed")
+            request.finish(error if isinstance(error, ComputeTimeout) else crashed)
+        elif request.deaths and not self._may_run_again(request):
+            request.finish(WorkerDied(f"a process of model {self._name!r} ended over this request's batch"))
+        else:
+            if request.deaths:
+                request.stack_key = ("alone", request.order)
+            self._enqueue(request)
+
+    def _may_run_again(self, request: Request) -> bool:
+        soonest = self._clock() + self._pace.seconds_for(request.rows)
+        return self._admission.is_idempotent and soonest <= request.deadline
 
     def _end(self, batch: Batch) -> None:
         self._running.discard(batch)
@@ -246,16 +275,21 @@ class Batcher:
             self._idle[batch.instance] = None
         self._changed.set()
 
+    def fail_waiting(self, error: MaasError) -> None:
+        """There will be no instance: complete everything that waits with `error`."""
+        for key in list(self._queue.groups):
+            for request in self._take(key, len(self._queue.groups[key]), self._clock()):
+                request.finish(error)
+        self._changed.set()
+
     def _close(self) -> None:
         """Leave nothing behind: neither a caller without an outcome, nor a permit, nor a timer."""
         self._is_draining = True
-        stopped = self._stopped()
         for batch in list(self._running):  # cancelled before they had begun
-            batch.finish(stopped)
+            for request in batch.requests:
+                request.finish(self._stopped())
             self._end(batch)
-        for key in list(self._groups):
-            for request in self._take(key, len(self._groups[key])):
-                request.finish(stopped)
+        self.fail_waiting(self._stopped())
         self._permits.forgo(self._changed.set)
         if self._alarm is not None:
             self._alarm.cancel()
@@ -264,29 +298,17 @@ class Batcher:
     def _stopped(self) -> Draining:
         return Draining(f"model {self._name!r} was stopped before it had answered")
 
-    def _scatter(self, batch: Batch, result: BatchResult, started: float) -> None:
-        rows = [request.rows for request in batch.requests]
-        parts = [
-            (spec.name, split(result.outputs[spec.name], spec.batch_axis, rows))
-            for spec in self._signature.outputs
-        ]
-        queued = [started - request.arrived for request in batch.requests]
-        self._observe(BatchObservation(queued, sum(rows), result.compute))
-        for index, request in enumerate(batch.requests):
-            outputs = {name: part[index] for name, part in parts}
-            request.finish(Answer(outputs, Timings(queued[index], result.compute), result.is_finite))
-
     # ── bookkeeping ──────────────────────────────────────────────────────────────────────────────────────────
 
-    def _forget(self, request: Request) -> None:
+    def _enqueue(self, request: Request) -> None:
+        self._queue.add(request)
+        self._backlog.add(request.nbytes)
+        self._changed.set()
+
+    def _dequeue(self, request: Request) -> None:
         """Take `request` off the queue if it is there."""
-        group = self._groups.get(request.key)
-        if group is not None and request in group:
-            del group[request]
-            self._waiting -= 1
-            self._waiting_rows -= request.rows
-            if not group:
-                del self._groups[request.key]
+        if self._queue.remove(request):
+            self._backlog.remove(request.nbytes)
 
     def _set_alarm(self, when: float) -> None:
         """Wake at `when` at the latest."""
@@ -299,7 +321,7 @@ class Batcher:
     def _ring(self) -> None:
         self._alarm = None
         for request in self._deadlines.pop_due(self._clock() + _TIMER_SLACK):
-            self._forget(request)
+            self._dequeue(request)
             request.finish(
                 DeadlineExceeded(f"model {self._name!r} gave no answer before the request's deadline")
             )
@@ -307,12 +329,48 @@ class Batcher:
             self._set_alarm(earliest)
         self._changed.set()
 
-    def _note_rate(self, rows: int, seconds: float) -> None:
-        rate = rows / max(seconds, 1e-6)
-        weight = _SMOOTHING if self._rows_per_second else 1.0
-        self._rows_per_second += weight * (rate - self._rows_per_second)
+    # ── estimates ────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _check_reachable(self, request: Request, now: float) -> None:
+        """Raise `DeadlineUnreachable` where the request, by what is measured and queued, would be answered too late.
+
+        One that finds an idle instance and nothing waiting is always taken: its run is what corrects a wrong measure.
+        """
+        if not self._admission.refuses_unreachable or not self._instances or (self._idle and not self._queue):
+            return
+        late = now + self._seconds_until_answer(request, now) - request.deadline
+        if late > 0:
+            raise DeadlineUnreachable(
+                f"model {self._name!r} would answer {late:.3f} s after the request's deadline",
+                retry_after=late,
+            )
+
+    def _seconds_until_answer(self, request: Request, now: float) -> float:
+        size = self._policy.max_batch_size
+        full, rest = divmod(self._queue.rows_ahead(request), size)
+        seconds = full // len(self._instances) * self._pace.seconds_for(size)
+        if not self._idle:
+            seconds += min(
+                (
+                    max(0.0, batch.started + self._pace.seconds_for(batch.rows) - now)
+                    for batch in self._running
+                ),
+                default=0.0,
+            )
+        return seconds + self._pace.seconds_for(min(size, rest + request.rows))
 
     def _seconds_to_drain(self) -> float:
-        """How long what waits now takes, by the rate of recent batches; a second while nothing is known."""
-        rate = self._rows_per_second * len(self._instances)
-        return self._waiting_rows / rate if rate else 1.0
+        """How long what waits now takes, by the pace of recent batches; a second while nothing is known."""
+        size = self._policy.max_batch_size
+        a_batch = self._pace.seconds_for(size)
+        if not a_batch or not self._instances:
+            return 1.0
+        return -(-self._queue.rows // size) * a_batch / len(self._instances)
+
+
+def _bytes_of(inputs: Tensors) -> int:
+    return sum(map(_bytes_of_array, inputs.values()))
+
+
+def _bytes_of_array(array: Array) -> int:
+    return sum(map(len, array.flat)) if array.dtype.kind == "O" else array.nbytes

@@ -23,20 +23,19 @@ _MIN_REBUILD = 64
 
 
 class Deadlines(Generic[T]):
-    """Entries that are done are not searched for; they go when they come up, or all at once when the heap has
-    doubled since it was last built. So it stays within twice what is outstanding, at constant cost per entry."""
+    """Entries that are done are not searched for; they go when they come up, or all at once when they are more than
+    half of the heap. So it stays within about twice what is outstanding, at constant cost per entry."""
 
     def __init__(self) -> None:
         self._heap: list[tuple[float, int, T]] = []
         self._order = count()
-        self._rebuild_at = _MIN_REBUILD
 
-    def add(self, entry: T) -> None:
+    def add(self, entry: T, outstanding: int) -> None:
+        """Add an entry, where `outstanding` of all that were added are not done."""
         heapq.heappush(self._heap, (entry.deadline, next(self._order), entry))
-        if len(self._heap) >= self._rebuild_at:
+        if len(self._heap) > 2 * outstanding + _MIN_REBUILD:
             self._heap = [item for item in self._heap if not item[2].is_done]
             heapq.heapify(self._heap)
-            self._rebuild_at = max(_MIN_REBUILD, 2 * len(self._heap))
 
     def next(self) -> float | None:
         """The earliest deadline of an entry that is not done."""

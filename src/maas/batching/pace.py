@@ -1,0 +1,29 @@
+"""How long batches take, as measured: what admission and `Retry-After` go by."""
+
+from __future__ import annotations
+
+_SMOOTHING = 0.2  # weight of the newest batch
+
+
+class Pace:
+    """Seconds by the number of rows, smoothed, in steps of powers of two."""
+
+    def __init__(self) -> None:
+        self._seconds: dict[int, float] = {}
+
+    def observe(self, rows: int, seconds: float) -> None:
+        step = _step_of(rows)
+        known = self._seconds.get(step)
+        self._seconds[step] = seconds if known is None else known + _SMOOTHING * (seconds - known)
+
+    def seconds_for(self, rows: int) -> float:
+        """The time a batch of `rows` takes, by the nearest size that has been seen; 0 while none has."""
+        if not self._seconds:
+            return 0.0
+        wanted = _step_of(rows)
+        nearest = min(self._seconds, key=lambda step: (abs(step - wanted), -step))
+        return self._seconds[nearest]
+
+
+def _step_of(rows: int) -> int:
+    return (rows - 1).bit_length()

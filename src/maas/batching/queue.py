@@ -1,0 +1,94 @@
+"""What waits: requests by priority and by what they can be stacked with, the earliest deadline first."""
+
+from __future__ import annotations
+
+import sys
+from bisect import bisect_left, insort
+from collections.abc import Hashable
+from typing import NamedTuple
+
+from maas.batching.priority import WEIGHTS, Priority
+from maas.batching.request import Request
+
+
+class GroupKey(NamedTuple):
+    """Requests of one group may share a batch; those of one `stack` key may across priorities."""
+
+    priority: Priority
+    stack: Hashable
+
+
+class WaitingQueue:
+    """Each group is a plain list kept sorted: requests nearly always come in the order of their deadlines, and moving
+    some thousand pointers is cheaper than any tree."""
+
+    def __init__(self) -> None:
+        self.groups: dict[GroupKey, list[Request]] = {}
+        self.rows = 0
+        self.nbytes = 0
+        self._count = 0
+        self._rows_by_priority = dict.fromkeys(Priority, 0)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def add(self, request: Request) -> None:
+        group = self.groups.setdefault(_key_of(request), [])
+        if group and request.order < group[-1].order:
+            insort(group, request, key=_order)
+        else:
+            group.append(request)
+        self._count += 1
+        self.rows += request.rows
+        self._rows_by_priority[request.priority] += request.rows
+        self.nbytes += request.nbytes
+
+    def remove(self, request: Request) -> bool:
+        """Take `request` out wherever it stands; False where it does not wait."""
+        group = self.groups.get(_key_of(request), [])
+        index = bisect_left(group, request.order, key=_order)
+        if index == len(group) or group[index] is not request:
+            return False
+        self._drop(_key_of(request), index, index + 1)
+        return True
+
+    def take(self, key: GroupKey, count: int) -> list[Request]:
+        """Take out the first `count` requests of a group."""
+        taken = self.groups[key][:count]
+        self._drop(key, 0, count)
+        return taken
+
+    def rows_ahead(self, request: Request) -> int:
+        """About how many rows will be run before `request`, were it added now: those of its class that are due earlier,
+        and of the other classes what their weights let in meanwhile."""
+        own = self._rows_by_priority[request.priority]
+        behind = sum(
+            group[-1].rows * (len(group) - bisect_left(group, (request.deadline, sys.maxsize), key=_order))
+            for key, group in self.groups.items()
+            if key.priority == request.priority and group[-1].deadline > request.deadline
+        )
+        ahead = max(0, own - behind)
+        for other in Priority:
+            if other != request.priority and self._rows_by_priority[other]:
+                fair = (ahead + request.rows) * WEIGHTS[other] // WEIGHTS[request.priority]
+                ahead += min(self._rows_by_priority[other], fair)
+        return ahead
+
+    def _drop(self, key: GroupKey, start: int, end: int) -> None:
+        group = self.groups[key]
+        for request in group[start:end]:
+            self._count -= 1
+            self.rows -= request.rows
+            self._rows_by_priority[request.priority] -= request.rows
+            self.nbytes -= request.nbytes
+        del group[start:end]
+        if not group:
+            del self.groups[key]
+
+
+def _key_of(request: Request) -> GroupKey:
+    return GroupKey(request.priority, request.stack_key)
+
+
+def _order(request: Request) -> tuple[float, int]:
+    return request.order

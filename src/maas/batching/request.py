@@ -1,0 +1,50 @@
+"""A request on its way through the queue, and what can become of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+
+from maas.batching.priority import Priority
+from maas.types import Answer, Tensors
+
+Outcome = Answer | Exception
+
+
+@dataclass(slots=True, eq=False)
+class Request:
+    """Completed exactly once, by `finish`, unless its caller leaves first.
+
+    `rows` is its extent in the batch; times are monotonic seconds. `order` puts the earliest deadline first, and
+    among equals who came first. `deaths` counts the model processes that died or hung while they ran it.
+    """
+
+    inputs: Tensors
+    rows: int
+    deadline: float
+    complete: Callable[[Outcome], None]
+    priority: Priority = Priority.STANDARD
+    nbytes: int = field(default=0, init=False)
+    stack_key: Hashable = field(default=None, init=False)
+    order: tuple[float, int] = field(default=(0.0, 0), init=False)
+    arrived: float = field(default=0.0, init=False)
+    started: float = field(default=0.0, init=False)
+    deaths: int = field(default=0, init=False)
+    is_done: bool = field(default=False, init=False)
+
+    def finish(self, outcome: Outcome) -> None:
+        """Complete, unless the request has expired or its caller has left."""
+        if not self.is_done:
+            complete = self.complete
+            self.abandon()
+            complete(outcome)
+
+    def abandon(self) -> None:
+        """Be done, and let go of what may be large: a deadline far ahead may hold on to this record for long."""
+        self.is_done = True
+        self.inputs = {}
+        self.complete = _nobody
+
+
+def _nobody(_: Outcome) -> None:
+    """Completes a request whose caller has left."""
