@@ -94,3 +94,34 @@ class BatchMean(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x - x.mean(dim=0)
+
+
+class Optional(nn.Module):
+    """a - b, or a - b + c: its last input may be left out, its second as well."""
+
+    def forward(
+        self, a: torch.Tensor, b: torch.Tensor | None = None, c: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        difference = a if b is None else a - b
+        return difference if c is None else difference + c
+
+
+class Variadic(nn.Module):
+    """The first minus all others."""
+
+    def forward(self, *terms: torch.Tensor) -> torch.Tensor:
+        return terms[0] - sum(terms[1:])
+
+
+class Half(nn.Module):
+    """Answers in a type that NumPy does not have."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.bfloat16()
+
+
+class Root(nn.Module):
+    """NaN for what is negative."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.sqrt()

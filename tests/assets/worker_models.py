@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -23,7 +24,8 @@ class Double:
 
 
 class Moody(Double):
-    """Doubles, unless the first element says otherwise: -1 raises, -2 dies, -3 gives a row too many, -4 NaN."""
+    """Doubles, unless the first element says otherwise: -1 raises, -2 dies, -3 gives a row too many, -4 NaN, -5 raises with
+    half a character, -6 exits, -7 dies and leaves a child behind that holds its descriptors."""
 
     def run(self, inputs: Tensors) -> Tensors:
         mood = float(inputs["x"].flat[0])
@@ -35,6 +37,14 @@ class Moody(Double):
             return {"y": np.concatenate([inputs["x"], inputs["x"][:1]])}
         if mood == -4:
             return {"y": inputs["x"] * np.float32("nan")}
+        if mood == -5:
+            raise ValueError("\ud800")
+        if mood == -6:
+            sys.exit(3)
+        if mood == -7:
+            if os.fork() == 0:
+                time.sleep(60)
+            os.kill(os.getpid(), signal.SIGKILL)
         return {"y": inputs["x"] * 2}
 
 
@@ -60,6 +70,19 @@ class Mlp(Double):
             value = np.maximum(value @ layer, 0)
         time.sleep(max(0.0, 0.005 - (time.perf_counter() - started)))
         return {"y": value}
+
+
+class OutOfMemoryError(RuntimeError):
+    """Named as torch names its own."""
+
+
+class Hungry(Double):
+    """Has memory for four rows; beyond, it raises as Python does, or where the first element is 2, as torch does."""
+
+    def run(self, inputs: Tensors) -> Tensors:
+        if len(inputs["x"]) > 4:
+            raise OutOfMemoryError if inputs["x"].flat[0] == 2 else MemoryError
+        return {"y": inputs["x"] * 2}
 
 
 class Repeat(Double):

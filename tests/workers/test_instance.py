@@ -16,8 +16,9 @@ from tests.assets import worker_models
 from tests.fakes import FakeInstance
 from tests.versions import CODE, store
 
-from maas.batching.batcher import Instance as InstanceContract
-from maas.errors import BadArtifact, Forbidden, ModelFailed, WorkerDied
+from maas.batching.execution import Instance as InstanceContract
+from maas.batching.execution import InstanceGone
+from maas.errors import BadArtifact, ComputeTimeout, Forbidden, ModelFailed, OutOfMemory, WorkerDied
 from maas.models.repository import StoredVersion
 from maas.models.verification import load_frame
 from maas.runtimes.contract import Placement
@@ -25,6 +26,8 @@ from maas.types import Tensors, Tolerance
 from maas.workers.frames import Load
 from maas.workers.instance import Instance
 from maas.workers.launcher import Launcher
+
+TIMEOUT = 30.0
 
 
 def frame_of(
@@ -40,7 +43,7 @@ async def started(stored: StoredVersion) -> AsyncIterator[Instance]:
     """A started process that has loaded nothing yet."""
     launcher = Launcher()
     try:
-        instance = Instance(await launcher.launch("python", 1), stored.manifest.signature)
+        instance = Instance(await launcher.launch("python", 1), stored.manifest.signature, TIMEOUT)
         yield instance
         instance.close()
     finally:
@@ -64,6 +67,11 @@ def run(scenario: Coroutine[Any, Any, None]) -> None:
 
 def pair(*values: float) -> Tensors:
     return {"x": np.array([[value, value] for value in values], np.float32)}
+
+
+async def dies(instance: Instance) -> None:
+    with pytest.raises(WorkerDied):
+        await instance.run([pair(20_000.0)], 1)
 
 
 @asynccontextmanager
@@ -182,10 +190,6 @@ def test_non_finite_answer_is_marked(tmp_path: Path) -> None:
 def test_death_over_a_batch_is_noticed_at_once(tmp_path: Path) -> None:
     """A process that dies mid-batch fails it as `WorkerDied` within a tenth of a second."""
 
-    async def dies(instance: Instance) -> None:
-        with pytest.raises(WorkerDied):
-            await instance.run([pair(5_000.0)], 1)
-
     async def scenario() -> None:
         async with loaded(store(tmp_path, worker_models.Slow)) as instance:
             loop = asyncio.get_running_loop()
@@ -201,6 +205,80 @@ def test_death_over_a_batch_is_noticed_at_once(tmp_path: Path) -> None:
     run(scenario())
 
 
+def test_hanging_batch_ends_the_process_at_its_timeout(tmp_path: Path) -> None:
+    """A batch over its time is `ComputeTimeout` then and there; its process is killed, whatever it is doing."""
+
+    async def scenario() -> None:
+        stored = store(tmp_path, worker_models.Slow)
+        launcher = Launcher()
+        try:
+            instance = Instance(await launcher.launch("python", 1), stored.manifest.signature, 0.1)
+            await instance.load(frame_of(stored))
+            loop = asyncio.get_running_loop()
+            started = loop.time()
+            with pytest.raises(ComputeTimeout, match=r"longer than 0\.1 s"):
+                await instance.run([pair(20_000.0)], 1)
+            assert 0.1 <= loop.time() - started < 0.5
+            assert await instance.process.exited == -signal.SIGKILL
+            instance.close()
+        finally:
+            await launcher.close()
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("is_busy", [False, True], ids=["idle", "busy"])
+def test_stopped_process_is_found_by_its_silence(
+    is_busy: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SIGSTOP: after three missed signs of life the process is killed, idle or in the middle of a batch."""
+    monkeypatch.setattr("maas.workers.instance._HEARTBEAT_SECONDS", 0.2)
+
+    async def scenario() -> None:
+        async with loaded(store(tmp_path, worker_models.Slow)) as instance, asyncio.TaskGroup() as group:
+            watching = group.create_task(instance.watch())
+            if is_busy:
+                batch = group.create_task(dies(instance))
+                await asyncio.sleep(0.1)
+            os.kill(instance.process.pid, signal.SIGSTOP)
+            async with asyncio.timeout(5):
+                await watching
+                assert await instance.process.exited == -signal.SIGKILL
+            if is_busy:
+                await batch
+
+    run(scenario())
+
+
+def test_healthy_process_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch that takes longer than three heartbeats is no silence: only its timeout judges it."""
+    monkeypatch.setattr("maas.workers.instance._HEARTBEAT_SECONDS", 0.2)
+
+    async def scenario() -> None:
+        async with loaded(store(tmp_path, worker_models.Slow)) as instance, asyncio.TaskGroup() as group:
+            watching = group.create_task(instance.watch())
+            result = await instance.run([pair(1_500.0)], 1)
+            assert result.outputs["y"][0, 0] == 3_000.0
+            await asyncio.sleep(1.0)
+            assert not instance.gone.done()
+            watching.cancel()
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("raised", ["MemoryError", "OutOfMemoryError"])
+def test_out_of_memory_is_told_from_other_failures(raised: str, tmp_path: Path) -> None:
+    """What Python and torch raise when memory is short is `OutOfMemory`, so that the batch can be halved."""
+
+    async def scenario() -> None:
+        async with loaded(store(tmp_path, worker_models.Hungry)) as instance:
+            with pytest.raises(OutOfMemory):
+                await instance.run([pair(*[1.0 if raised == "MemoryError" else 2.0] * 5)], 5)
+            assert (await instance.run([pair(1.0)], 1)).outputs["y"].tolist() == [[2, 2]]
+
+    run(scenario())
+
+
 def test_dead_instance_refuses_further_batches(tmp_path: Path) -> None:
     """There is no waiting for a process that is gone."""
 
@@ -208,7 +286,7 @@ def test_dead_instance_refuses_further_batches(tmp_path: Path) -> None:
         async with loaded(store(tmp_path, worker_models.Moody)) as instance:
             with pytest.raises(WorkerDied):
                 await instance.run([pair(-2.0)], 1)
-            with pytest.raises(WorkerDied):
+            with pytest.raises(InstanceGone):
                 await instance.run([pair(1.0)], 1)
 
     run(scenario())
@@ -254,7 +332,7 @@ def test_model_process_is_what_the_operator_expects(tmp_path: Path) -> None:
     async def scenario() -> None:
         launcher = Launcher()
         try:
-            instance = Instance(await launcher.launch("python", 2), stored.manifest.signature)
+            instance = Instance(await launcher.launch("python", 2), stored.manifest.signature, TIMEOUT)
             await instance.load(frame_of(stored))
             (facts,) = (await instance.run([pair(1.0)], 1)).outputs["facts"].tolist()
             assert facts == [instance.process.pid, 2, 800, 1]

@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 from tests.assets import worker_models
 from tests.versions import CODE, store
 
-from maas.batching.batcher import Instance as BatcherInstance
-from maas.errors import BadArtifact, WorkerDied
+from maas.batching.execution import Instance as BatcherInstance
+from maas.errors import BadArtifact, ModelNotReady
 from maas.models.repository import StoredVersion
 from maas.models.verification import load_frame
 from maas.runtimes.contract import Placement
@@ -62,6 +61,7 @@ async def pooled(stored: StoredVersion, size: int = 1) -> AsyncIterator[tuple[Po
         frame,
         stored.manifest.signature,
         size,
+        compute_timeout=30.0,
         attach=register.attach,
         detach=register.detach,
         on_death=register.on_death,
@@ -101,7 +101,7 @@ def test_every_instance_is_attached_when_it_has_loaded(tmp_path: Path) -> None:
 
     async def scenario() -> None:
         async with pooled(store(tmp_path), size=2) as (pool, register, _):
-            loaded = await pool.ready()
+            loaded = await pool.loaded
             assert loaded.example_inputs == {"x": [1.0, 1.0]}
             assert loaded.example_outputs == {"y": [2.0, 2.0]}
             await register.until(2)
@@ -166,14 +166,15 @@ def test_group_signals_do_not_end_a_model_process(tmp_path: Path) -> None:
 
 
 def test_version_that_cannot_load_is_given_up_with_its_reason(tmp_path: Path) -> None:
-    """What is wrong on disk will be wrong again: one attempt, and `ready` raises why."""
+    """What is wrong on disk will be wrong again: one attempt, and `failed` has why."""
 
     async def scenario() -> None:
         stored = store(tmp_path)
         (stored.directory / "golden.safetensors").unlink()
         async with pooled(stored) as (pool, register, _):
-            with pytest.raises(BadArtifact, match="golden"):
-                await pool.ready()
+            error = await pool.failed
+            assert isinstance(error, BadArtifact)
+            assert "golden" in error.message
             assert pool.statistics().instances[InstanceState.FAILED] == 1
             assert register.attached == []
 
@@ -185,8 +186,9 @@ def test_version_that_kills_its_process_while_loading_is_given_up(tmp_path: Path
 
     async def scenario() -> None:
         async with pooled(store(tmp_path, worker_models.DiesWhileLoading)) as (pool, _, _launcher):
-            with pytest.raises(WorkerDied):
-                await pool.ready()
+            error = await pool.failed
+            assert isinstance(error, ModelNotReady)
+            assert "given up after 3 in a row" in error.message
 
     run(scenario())
 

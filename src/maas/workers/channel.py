@@ -6,7 +6,8 @@ import asyncio
 import os
 import socket
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 from maas.workers.frames import MAX_FRAME, AnyFrame, Frame, decode, encode
 
@@ -29,15 +30,20 @@ def send(sock: socket.socket, frame: Frame, descriptors: Sequence[int] = ()) -> 
 
 
 def receive(sock: socket.socket) -> tuple[AnyFrame, list[int]] | None:
-    """The next frame with the descriptors beside it, now the caller's to close; None when the other end is closed."""
+    """The next frame with the descriptors beside it, now the caller's to close; None when the other end is closed.
+
+    Raises `OSError` where part of it was cut off: a process that is out of descriptors is not given one that it was sent,
+    and without its slab it would read another's tensors.
+    """
     space = socket.CMSG_LEN(_MAX_DESCRIPTORS * array("i").itemsize)
-    message, ancillary, _, _ = sock.recvmsg(MAX_FRAME, space, socket.MSG_CMSG_CLOEXEC)
-    if not message:
-        return None
+    message, ancillary, flags, _ = sock.recvmsg(MAX_FRAME, space, socket.MSG_CMSG_CLOEXEC)
     descriptors = array("i")
     for _, _, data in ancillary:
         descriptors.frombytes(data[: len(data) - len(data) % descriptors.itemsize])
-    return decode(message), list(descriptors)
+    if flags & (socket.MSG_CTRUNC | socket.MSG_TRUNC):
+        close_all(descriptors)
+        raise OSError("a frame, or a descriptor beside it, was cut off")
+    return (decode(message), list(descriptors)) if message else None
 
 
 class Channel:
@@ -59,6 +65,15 @@ class Channel:
         self._loop = asyncio.get_running_loop()
         sock.setblocking(False)
         self._loop.add_reader(sock.fileno(), self._read)
+
+    @contextmanager
+    def closed_on_error(self) -> Iterator[None]:
+        """For the time until somebody is at the other end."""
+        try:
+            yield
+        except BaseException:
+            self.close()
+            raise
 
     def send(self, frame: Frame, descriptors: Sequence[int] = ()) -> None:
         """Raises `OSError` where the other end is gone or has stopped reading, or the channel is closed."""

@@ -21,20 +21,21 @@ import numpy as np
 import orjson
 
 from maas import runtimes
-from maas.errors import BadArtifact, MaasError, ModelFailed
-from maas.runtimes.contract import Artifact, Placement, Runner
-from maas.runtimes.golden import GoldenSample, load_golden, rows_of, self_test, stack_samples
+from maas.errors import BadArtifact, MaasError, ModelFailed, OutOfMemory
+from maas.runtimes.contract import MANIFEST, Artifact, Placement, Runner
+from maas.runtimes.golden import GOLDEN, GoldenSample, load_golden, rows_of, self_test, stack_samples
 from maas.tensors.check import check_outputs
 from maas.tensors.nested import encode
 from maas.tensors.packing import Column, Place, plan, read, write
 from maas.types import Array, Signature, Tensors, TensorSpec, clip
 from maas.workers.channel import close_all, receive, send
-from maas.workers.frames import Failed, Frame, Load, Loaded, Ran, Run
+from maas.workers.frames import Failed, Frame, Load, Loaded, Ping, Pong, Ran, Run
 from maas.workers.slab import Slab
 
 _MAX_TRACE = 16 << 10  # characters
 _WARM_UP_SECONDS = 5.0
 _MAX_EXAMPLE_ELEMENTS = 2048
+_MAX_EXAMPLE_BYTES = 32 << 10
 
 
 def serve(sock: socket.socket) -> None:
@@ -49,10 +50,12 @@ def serve(sock: socket.socket) -> None:
                 model, answer = Model.load(frame)
             elif isinstance(frame, Run) and model is not None:
                 answer, fresh = model.run(frame, descriptors)
+            elif isinstance(frame, Ping):
+                answer = Pong()
             else:
                 close_all(descriptors)
                 continue
-        except Exception as error:  # whatever a model raises is its request's failure, not this process's end
+        except (Exception, SystemExit) as error:  # whatever a model raises is its request's failure
             answer = _failed(error)
         send(sock, answer, fresh)
 
@@ -80,7 +83,7 @@ class Model:
             Artifact(directory, signature, frame.options, frame.allow_code),
             Placement(frame.device, frame.threads),
         )
-        samples = load_golden(directory, signature)
+        samples = load_golden(directory, signature, allow_non_finite=frame.allow_non_finite)
         self_test(runner, signature, samples, frame.tolerances)
         _warm_up(runner, signature, samples, frame.max_batch_size)
         model = cls(runner, signature, frame.max_answer_bytes)
@@ -90,9 +93,10 @@ class Model:
     def run(self, frame: Run, descriptors: list[int]) -> tuple[Ran, list[int]]:
         """Run one batch; also the descriptor of the output slab where the gateway does not have it yet."""
         if descriptors:
+            slab = Slab.attach(descriptors[0])
             if self._inputs is not None:
                 self._inputs.free()
-            self._inputs = Slab.attach(descriptors[0])
+            self._inputs = slab
         assert self._inputs is not None, "the first batch brings its slab"
         inputs = {
             spec.name: read(self._inputs.buffer, place, spec.numpy_dtype)
@@ -113,10 +117,11 @@ class Model:
         if nbytes > self._max_answer_bytes:
             raise ModelFailed(f"the batch's answer has {nbytes} bytes; the limit is {self._max_answer_bytes}")
         fresh = []
-        if self._outputs is None or nbytes > self._outputs.size:
+        if self._outputs is None or not self._outputs.suits(nbytes):
+            larger = Slab.allocate(nbytes)
             if self._outputs is not None:
                 self._outputs.free()
-            self._outputs = Slab.allocate(nbytes)
+            self._outputs = larger
             fresh.append(self._outputs.descriptor)
         for column, place in zip(columns, places, strict=True):
             write(self._outputs.buffer, place, column)
@@ -124,7 +129,13 @@ class Model:
 
 
 def check_hashes(directory: Path, files: dict[str, str]) -> None:
-    """Raise `BadArtifact` unless `directory` holds `files` (name → SHA-256 in hexadecimal) unaltered."""
+    """Raise `BadArtifact` unless `directory` holds `files` (name → SHA-256 in hexadecimal) unaltered, and nothing else."""
+    there = {entry.name: entry for entry in os.scandir(directory) if entry.name != MANIFEST}
+    for name, entry in there.items():
+        if name not in files or not entry.is_file(follow_symlinks=False):
+            raise BadArtifact(f"{name!r} is no plain file that the manifest lists")
+    if GOLDEN not in files:
+        raise BadArtifact(f"the manifest does not list {GOLDEN}")
     for name, expected in files.items():
         try:
             with open(directory / name, "rb") as file:
@@ -175,13 +186,25 @@ def _as_lists(specs: Iterable[TensorSpec], arrays: Tensors) -> dict[str, Any]:
         single = array if spec.batch_axis is None else np.moveaxis(array, spec.batch_axis, 0)[0, ...]
         lists[spec.name] = encode(single, spec.name)
     text = orjson.dumps(lists, option=orjson.OPT_SERIALIZE_NUMPY)
-    plain: dict[str, Any] = orjson.loads(text)
+    plain: dict[str, Any] = orjson.loads(text) if len(text) <= _MAX_EXAMPLE_BYTES else {}
     return plain
 
 
-def _failed(error: Exception) -> Failed:
+def _failed(error: BaseException) -> Failed:
     """An error of our tree says itself; of any other a caller learns the type only, for its text may hold a path."""
     trace = "".join(traceback.format_exception(error))[-_MAX_TRACE:]
+    known = _translate(error)
+    return Failed(type(known).__name__, _plain(clip(known.message, 1000)), _plain(trace))
+
+
+def _plain(text: str) -> str:
+    """Text that can be sent: an exception may quote half a character of its input."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _translate(error: BaseException) -> MaasError:
     if isinstance(error, MaasError):
-        return Failed(type(error).__name__, error.code, clip(error.message, 1000), trace)
-    return Failed(ModelFailed.__name__, ModelFailed.code, f"the model raised {type(error).__name__}", trace)
+        return error
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # the latter is torch's
+        return OutOfMemory("the batch does not fit in the model's memory")
+    return ModelFailed(f"the model raised {type(error).__name__}")

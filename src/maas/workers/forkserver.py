@@ -11,6 +11,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import os
+import resource
 import selectors
 import signal
 import socket
@@ -20,9 +21,10 @@ from importlib import import_module
 from typing import NoReturn
 
 from maas.workers.channel import close_all, receive, send
-from maas.workers.frames import Exited, Fork, Forked, Kill
+from maas.workers.frames import Exited, Fork, Forked, ForkFailed, Kill
 
 _PR_SET_PDEATHSIG = 1
+_OPEN_FILES = 1024
 _OUT_OF_MEMORY_SCORE = 800  # of 1000: when memory is short, a model process goes before the gateway
 
 
@@ -31,6 +33,10 @@ def main() -> None:
     for ignored in (signal.SIGINT, signal.SIGTERM):
         signal.signal(ignored, signal.SIG_IGN)
     _die_with_parent()
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(
+        resource.RLIMIT_NOFILE, (min(_OPEN_FILES, most), most)
+    )  # the gateway's is for connections
     for module in sys.argv[2:]:
         with suppress(
             ModuleNotFoundError
@@ -72,9 +78,13 @@ def _obey(control: socket.socket, children: set[int]) -> bool:
         return False
     frame, descriptors = received
     if isinstance(frame, Fork):
-        pid = _fork(descriptors[0], control)
-        children.add(pid)
-        send(control, Forked(pid))
+        try:
+            pid = _fork(descriptors[0], control)
+        except OSError as error:
+            send(control, ForkFailed(error.strerror or type(error).__name__))
+        else:
+            children.add(pid)
+            send(control, Forked(pid))
     elif isinstance(frame, Kill) and frame.pid in children:
         os.kill(frame.pid, signal.SIGKILL)
     close_all(descriptors)
@@ -83,9 +93,14 @@ def _obey(control: socket.socket, children: set[int]) -> bool:
 
 def _reap(control: socket.socket, children: set[int]) -> None:
     while children:
-        pid, status = os.waitpid(-1, os.WNOHANG)
-        if pid == 0:
+        ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        if ended is None:
             return
+        with suppress(ProcessLookupError):
+            os.killpg(
+                ended.si_pid, signal.SIGKILL
+            )  # what the model itself has started; the group's id is still its own
+        pid, status = os.waitpid(ended.si_pid, 0)
         children.discard(pid)
         send(control, Exited(pid, os.waitstatus_to_exitcode(status)))
 
@@ -104,6 +119,7 @@ def _become_model_process(descriptor: int, control: socket.socket) -> NoReturn:
         control.close()
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        os.setsid()
         _die_with_parent()
         _offer_to_out_of_memory_killer()
         from maas.workers.child import serve

@@ -42,6 +42,12 @@ class Forked(Frame, frozen=True, tag=True):
     pid: int
 
 
+class ForkFailed(Frame, frozen=True, tag=True):
+    """The answer to the oldest unanswered `Fork`, where the machine has no room for a process."""
+
+    reason: str
+
+
 class Exited(Frame, frozen=True, tag=True):
     """A model process has ended: `code` as `os.waitstatus_to_exitcode` has it, a signal's number negative."""
 
@@ -67,6 +73,8 @@ class Load(Frame, frozen=True, tag=True):
     threads: int
     max_batch_size: int
     max_answer_bytes: int
+    load_timeout: float
+    allow_non_finite: bool
     allow_code: tuple[str, ...]
 
 
@@ -75,6 +83,10 @@ class Run(Frame, frozen=True, tag=True):
 
     places: list[Place]
     rows: int
+
+
+class Ping(Frame, frozen=True, tag=True):
+    """Answered by `Pong` as soon as the process gets to it."""
 
 
 # ── model process → gateway ──────────────────────────────────────────────────────────────────────────────────
@@ -102,16 +114,19 @@ class Ran(Frame, frozen=True, tag=True):
     is_finite: bool
 
 
+class Pong(Frame, frozen=True, tag=True):
+    """The process listens."""
+
+
 class Failed(Frame, frozen=True, tag=True):
     """`Load` or `Run` failed: an error of our tree by its class's name, and for the log what led to it."""
 
     error: str
-    code: str
     message: str
     trace: str
 
 
-AnyFrame = Fork | Kill | Forked | Exited | Load | Run | Loaded | Ran | Failed
+AnyFrame = Fork | Kill | Forked | ForkFailed | Exited | Load | Run | Ping | Loaded | Ran | Pong | Failed
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(AnyFrame)

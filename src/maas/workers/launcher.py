@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import socket
 import subprocess
 import sys
 from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 
 from maas.errors import WorkerDied
 from maas.runtimes import PRELOADS
 from maas.workers.channel import Channel, close_all, socket_pair
-from maas.workers.frames import AnyFrame, Exited, Fork, Forked, Kill
+from maas.workers.frames import AnyFrame, Exited, Fork, Forked, ForkFailed, Kill
 
 # Every engine and numeric library reads one of these when it is loaded, which in a fork server is before any fork.
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+_STDERR = 2
 _STOP_SECONDS = 5.0
 
 
@@ -51,7 +56,23 @@ class ModelProcess:
         self.pid = pid
         self.sock = sock
         self.exited: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self.on_exit: Callable[[], None] = lambda: None
+        """Called at the process's end; its socket may be held open yet by a child of its own."""
         self._server = server
+
+    def end(self, code: int) -> None:
+        """The process has ended."""
+        if not self.exited.done():
+            self.exited.set_result(code)
+            self.on_exit()
+
+    def is_stopped(self) -> bool:
+        """Whether the kernel has stopped it (SIGSTOP, a debugger)."""
+        try:
+            stat = Path(f"/proc/{self.pid}/stat").read_bytes()
+        except OSError:
+            return False
+        return stat.rpartition(b")")[2].split()[0] in (b"T", b"t")
 
     def kill(self) -> None:
         """Have it killed, unless it has ended."""
@@ -64,17 +85,18 @@ class ForkServer:
 
     def __init__(self, preload: tuple[str, ...], threads: int) -> None:
         ours, theirs = socket_pair()
-        with theirs:
-            self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
-                [sys.executable, "-P", "-m", "maas.workers.forkserver", str(theirs.fileno()), *preload],
-                pass_fds=(theirs.fileno(),),
-                stdin=subprocess.DEVNULL,
-                env=os.environ | dict.fromkeys(_THREAD_VARIABLES, str(threads)),
-            )
         self._asked: deque[tuple[asyncio.Future[ModelProcess], socket.socket]] = deque()
         self._children: dict[int, ModelProcess] = {}
         self._channel = Channel(ours, self._hear, self._lose)
         self.is_closed = False
+        with theirs, self._channel.closed_on_error():
+            self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
+                [sys.executable, "-P", "-m", "maas.workers.forkserver", str(theirs.fileno()), *preload],
+                pass_fds=(theirs.fileno(),),
+                stdin=subprocess.DEVNULL,
+                stdout=_STDERR,  # a model that prints does not write into a command's output
+                env=os.environ | dict.fromkeys(_THREAD_VARIABLES, str(threads)),
+            )
 
     async def fork(self) -> ModelProcess:
         """Raises `OSError` where the fork server is gone, `WorkerDied` where it goes before it has answered."""
@@ -95,7 +117,8 @@ class ForkServer:
 
     def kill(self, pid: int) -> None:
         if not self.is_closed:
-            self._channel.send(Kill(pid))
+            with suppress(OSError):  # the fork server is gone, and its children with it
+                self._channel.send(Kill(pid))
 
     async def close(self) -> None:
         if not self.is_closed:
@@ -110,8 +133,13 @@ class ForkServer:
             if not answer.done():
                 process = self._children[frame.pid] = ModelProcess(self, frame.pid, ours)
                 answer.set_result(process)
+        elif isinstance(frame, ForkFailed):
+            answer, ours = self._asked.popleft()
+            ours.close()
+            if not answer.done():
+                answer.set_exception(WorkerDied(f"no model process can be started: {frame.reason}"))
         elif isinstance(frame, Exited) and frame.pid in self._children:
-            self._children.pop(frame.pid).exited.set_result(frame.code)
+            self._children.pop(frame.pid).end(frame.code)
 
     def _lose(self) -> None:
         """The fork server is gone; the kernel has killed its children, or is about to."""
@@ -121,9 +149,9 @@ class ForkServer:
             if not answer.done():
                 answer.set_exception(WorkerDied("the fork server ended before it had started a process"))
         self._asked.clear()
-        for process in self._children.values():
-            process.exited.set_result(-9)
-        self._children.clear()
+        children, self._children = self._children, {}
+        for process in children.values():
+            process.end(-signal.SIGKILL)
 
     def _wait(self) -> None:
         try:

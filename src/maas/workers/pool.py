@@ -8,17 +8,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from maas.batching.batcher import Instance as BatcherInstance
-from maas.errors import MaasError, WorkerDied
+from maas.batching.execution import Instance as BatcherInstance
+from maas.batching.execution import InstanceGone
+from maas.errors import MaasError, ModelNotReady, WorkerDied
 from maas.types import Signature
 from maas.workers.frames import Load, Loaded
 from maas.workers.instance import Instance
 from maas.workers.launcher import Launcher
 
-_FIRST_BACKOFF = 0.1  # seconds; doubles with every death in a row
+_FIRST_BACKOFF = 0.1  # seconds; doubles with every fruitless life in a row
 _MAX_BACKOFF = 10.0
-_STEADY_SECONDS = 30.0  # an instance that lived this long ends the row
-_MAX_DEATHS_WHILE_LOADING = 3
+_STEADY_SECONDS = 30.0  # a life of this length was not fruitless, whatever was asked of it
+_MAX_FRUITLESS = 8  # lives in a row in which nothing was answered: a crash loop
+_EXIT_SECONDS = 5.0  # that a killed process may take to be gone
+_MAX_FRUITLESS_LOADS = 3  # of them while loading
 
 
 class InstanceState(StrEnum):
@@ -36,11 +39,29 @@ class PoolStatistics:
     deaths: int
 
 
+@dataclass(slots=True)
+class _Row:
+    """Lives in a row that bore nothing, and how long to wait before the next."""
+
+    lives: int = 0
+    loads: int = 0
+    backoff: float = _FIRST_BACKOFF
+
+    def is_hopeless(self) -> bool:
+        return self.lives >= _MAX_FRUITLESS or self.loads >= _MAX_FRUITLESS_LOADS
+
+    def add(self, *, was_loading: bool) -> None:
+        self.lives += 1
+        self.loads = self.loads + 1 if was_loading else 0
+        self.backoff = min(_MAX_BACKOFF, _FIRST_BACKOFF * 2 ** (self.lives - 1))
+
+
 class Pool:
     """`size` instances of one version, each supervised: what dies is started again, with exponential back-off.
 
-    A version whose load fails by its own fault, or kills its process again and again, is not tried further; `ready`
-    raises why. `attach` and `detach` tell the batcher of instances that come and go, `on_death` the log.
+    A version whose load fails by its own fault, or whose processes die again and again without having answered
+    anything, is not tried further; `failed` then has why. `attach` and `detach` tell the batcher of instances that
+    come and go; `on_ready` (pid) and `on_death` (pid, exit code if it is known) tell the log.
     """
 
     def __init__(
@@ -50,23 +71,27 @@ class Pool:
         signature: Signature,
         size: int,
         *,
+        compute_timeout: float,
         attach: Callable[[BatcherInstance], None],
         detach: Callable[[BatcherInstance], None],
-        on_death: Callable[[int, int], None] = lambda _pid, _code: None,
+        on_ready: Callable[[int], None] = lambda _pid: None,
+        on_death: Callable[[int, int | None], None] = lambda _pid, _code: None,
     ) -> None:
         self._launcher = launcher
         self._load = load
         self._signature = signature
+        self._compute_timeout = compute_timeout
         self._attach = attach
         self._detach = detach
+        self._on_ready = on_ready
         self._on_death = on_death
         self._states = [InstanceState.STARTING] * size
         self._deaths = 0
-        self._ready: asyncio.Future[Loaded] = asyncio.get_running_loop().create_future()
-
-    async def ready(self) -> Loaded:
-        """What the first instance said when it had loaded. Raises the error of our tree for which none ever will."""
-        return await asyncio.shield(self._ready)
+        loop = asyncio.get_running_loop()
+        self.loaded: asyncio.Future[Loaded] = loop.create_future()
+        """What the first instance said when it had loaded."""
+        self.failed: asyncio.Future[MaasError] = loop.create_future()
+        """The error for which no instance is tried any more."""
 
     async def serve(self) -> None:
         """Keep the instances until cancelled; their processes are gone when this returns."""
@@ -79,51 +104,53 @@ class Pool:
         return PoolStatistics({state: counts[state] for state in InstanceState}, self._deaths)
 
     async def _keep(self, number: int) -> None:
-        """One instance after the other in this place, until one cannot be loaded."""
-        backoff = _FIRST_BACKOFF
-        deaths_while_loading = 0
+        """One instance after the other in this place, until there is no hope for another."""
+        row = _Row()
         loop = asyncio.get_running_loop()
         while True:
-            started = loop.time()
             self._states[number] = InstanceState.STARTING
+            started = loop.time()
+            was_loading = False
             try:
-                await self._live(number)
-            except WorkerDied as error:
-                deaths_while_loading += 1
-                if deaths_while_loading >= _MAX_DEATHS_WHILE_LOADING:
-                    self._give_up(number, error)
-                    return
+                answered = await self._live(number)
+            except (WorkerDied, InstanceGone) as error:
+                answered, was_loading, reason = 0, True, str(error)
             except MaasError as error:
                 self._give_up(number, error)
                 return
             else:
-                deaths_while_loading = 0
-            if loop.time() - started >= _STEADY_SECONDS:
-                backoff = _FIRST_BACKOFF
+                reason = "its processes die without having answered anything"
+            if answered or loop.time() - started >= _STEADY_SECONDS:
+                row = _Row()
+            else:
+                row.add(was_loading=was_loading)
+            if row.is_hopeless():
+                self._give_up(number, ModelNotReady(f"{reason}; given up after {row.lives} in a row"))
+                return
             self._states[number] = InstanceState.WAITING
-            await asyncio.sleep(backoff)
-            backoff = min(2 * backoff, _MAX_BACKOFF)
+            await asyncio.sleep(row.backoff)
 
-    async def _live(self, number: int) -> None:
-        """Start, load and offer one instance, and return when its process has died."""
+    async def _live(self, number: int) -> int:
+        """Start, load and offer one instance; return, when its process has died, how many batches it answered."""
         process = await self._launcher.launch(self._load.runtime, self._load.threads)
-        instance = Instance(process, self._signature)
+        instance = Instance(process, self._signature, self._compute_timeout, self._detach)
         try:
             loaded = await instance.load(self._load)
             self._states[number] = InstanceState.READY
-            if not self._ready.done():
-                self._ready.set_result(loaded)
+            if not self.loaded.done():
+                self.loaded.set_result(loaded)
             self._attach(instance)
-            await instance.gone
+            self._on_ready(process.pid)
+            await instance.watch()
         finally:
-            self._detach(instance)
             instance.close()
             process.kill()
-            code = await process.exited
+            await asyncio.wait([process.exited], timeout=_EXIT_SECONDS)
         self._deaths += 1
-        self._on_death(process.pid, code)
+        self._on_death(process.pid, process.exited.result() if process.exited.done() else None)
+        return instance.answered
 
     def _give_up(self, number: int, error: MaasError) -> None:
         self._states[number] = InstanceState.FAILED
-        if not self._ready.done() and all(state is InstanceState.FAILED for state in self._states):
-            self._ready.set_exception(error)
+        if all(state is InstanceState.FAILED for state in self._states) and not self.failed.done():
+            self.failed.set_result(error)

@@ -11,6 +11,7 @@ import mmap
 import os
 
 MIN_BYTES = 64 << 10
+_KEPT_BYTES = 16 << 20
 
 
 class Slab:
@@ -39,8 +40,21 @@ class Slab:
 
     @classmethod
     def attach(cls, descriptor: int) -> Slab:
-        """The slab behind a descriptor that another process sent; this object owns it from now on."""
-        return cls(descriptor, os.fstat(descriptor).st_size)
+        """The slab behind a descriptor that another process sent; this object owns it from now on.
+
+        Raises `OSError` where it is none, or could be shrunk under its reader.
+        """
+        try:
+            if not fcntl.fcntl(descriptor, fcntl.F_GET_SEALS) & fcntl.F_SEAL_SHRINK:
+                raise OSError("the slab is not sealed")
+            return cls(descriptor, os.fstat(descriptor).st_size)
+        except OSError:
+            os.close(descriptor)
+            raise
+
+    def suits(self, nbytes: int) -> bool:
+        """Whether it is worth using for `nbytes`: it holds them, and one large batch does not keep it for ever."""
+        return nbytes <= self.size and (self.size <= _KEPT_BYTES or nbytes > self.size // 8)
 
     def free(self) -> None:
         """Close the descriptor and drop the mapping, which goes when the last array that views it does."""
