@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import numpy as np
 import pytest
 from tests.api.harness import Model, Service, in_loop, serving
 
 from maas.errors import Draining, InvalidRequest, ModelFailed, ModelNotFound, ModelNotReady, QueueFull
+from maas.gateway import Terms
 from maas.models.live import VersionState
 
 
@@ -21,12 +23,17 @@ def is_idle(service: Service) -> bool:
     return (statistics.waiting, statistics.running) == (0, 0)
 
 
+def now() -> Terms:
+    """The usual terms of a request that arrives now."""
+    return Terms(time.monotonic())
+
+
 @in_loop
 async def test_caller_gets_its_own_rows() -> None:
     """The answer has the caller's rows of every output, and says where the time went."""
     async with serving(Model(seconds=0.001)) as service:
         inputs = {"x": np.array([[1, 2], [3, 4]], np.float32)}
-        answer = await service.gateway.infer(service.live(), inputs)
+        answer = await service.gateway.infer(service.live(), inputs, now())
     np.testing.assert_array_equal(answer.outputs["y"], [[2, 4], [6, 8]])
     assert answer.timings.compute == 0.001
     assert answer.timings.queue >= 0
@@ -37,9 +44,9 @@ async def test_caller_gets_its_own_rows() -> None:
 async def test_rows_up_to_the_batch_are_accepted_and_no_more() -> None:
     """A request may have as many rows as a batch; one more is refused before it is queued, with both numbers."""
     async with serving(Model(max_batch_size=4)) as service:
-        full = await service.gateway.infer(service.live(), rows(4))
+        full = await service.gateway.infer(service.live(), rows(4), now())
         with pytest.raises(InvalidRequest, match=r"has 5 rows; model 'double/1' accepts 4"):
-            await service.gateway.infer(service.live(), rows(5))
+            await service.gateway.infer(service.live(), rows(5), now())
         assert is_idle(service)
     assert full.outputs["y"].shape == (4, 2)
 
@@ -50,9 +57,9 @@ async def test_configuration_can_only_lower_the_batch() -> None:
     for configured, accepted in (2, 2), (100, 4):
         options = {"models": {"double": {"max_batch_size": configured}}}
         async with serving(Model(max_batch_size=4), configuration=options) as service:
-            await service.gateway.infer(service.live(), rows(accepted))
+            await service.gateway.infer(service.live(), rows(accepted), now())
             with pytest.raises(InvalidRequest, match=f"accepts {accepted}"):
-                await service.gateway.infer(service.live(), rows(accepted + 1))
+                await service.gateway.infer(service.live(), rows(accepted + 1), now())
 
 
 @pytest.mark.parametrize(
@@ -71,7 +78,7 @@ async def test_inputs_that_are_not_declared_are_refused(inputs: dict[str, np.nda
     """Arrays are held against the signature here, whichever dialect made them."""
     async with serving() as service:
         with pytest.raises(InvalidRequest):
-            await service.gateway.infer(service.live(), inputs)
+            await service.gateway.infer(service.live(), inputs, now())
         assert service.instances["double/1"].batches == []
 
 
@@ -79,7 +86,9 @@ async def test_inputs_that_are_not_declared_are_refused(inputs: dict[str, np.nda
 async def test_cancelled_caller_leaves_the_queue() -> None:
     """A caller that leaves while it waits is never run; its neighbours are answered, and nothing is left behind."""
     async with serving(Model(seconds=0.01, max_batch_size=1)) as service:
-        calls = [asyncio.ensure_future(service.gateway.infer(service.live(), rows(1))) for _ in range(4)]
+        calls = [
+            asyncio.ensure_future(service.gateway.infer(service.live(), rows(1), now())) for _ in range(4)
+        ]
         await service.until_waiting(3)
         calls[1].cancel()
         calls[2].cancel()
@@ -93,9 +102,11 @@ async def test_cancelled_caller_leaves_the_queue() -> None:
 async def test_cancelled_caller_of_a_running_batch_drops_its_rows_only() -> None:
     """A caller that leaves while its batch runs gets nothing; the others of the batch get their answers."""
     async with serving(Model(seconds=0.01)) as service:
-        first = asyncio.ensure_future(service.gateway.infer(service.live(), rows(1)))
+        first = asyncio.ensure_future(service.gateway.infer(service.live(), rows(1), now()))
         await service.until_running(1)
-        pair = [asyncio.ensure_future(service.gateway.infer(service.live(), rows(1))) for _ in range(2)]
+        pair = [
+            asyncio.ensure_future(service.gateway.infer(service.live(), rows(1), now())) for _ in range(2)
+        ]
         await first
         await service.until_running(2)
         pair[0].cancel()
@@ -110,7 +121,7 @@ async def test_cancelled_caller_of_a_running_batch_drops_its_rows_only() -> None
 async def test_failure_of_a_batch_is_every_callers_own() -> None:
     """What the model raises reaches each caller of the batch, and the queue is empty afterwards."""
     async with serving(Model(fail_with=ModelFailed("no"))) as service:
-        calls = (service.gateway.infer(service.live(), rows(1)) for _ in range(3))
+        calls = (service.gateway.infer(service.live(), rows(1), now()) for _ in range(3))
         outcomes = await asyncio.gather(*calls, return_exceptions=True)
         await asyncio.sleep(0)
         assert is_idle(service)
@@ -122,12 +133,12 @@ async def test_full_queue_refuses_without_a_trace() -> None:
     """A refused request is not queued, and leaves nothing that would have to be abandoned."""
     options = {"models": {"double": {"queue_size": 1}}}
     async with serving(Model(seconds=3600), configuration=options) as service:
-        hanging = [asyncio.ensure_future(service.gateway.infer(service.live(), rows(1)))]
+        hanging = [asyncio.ensure_future(service.gateway.infer(service.live(), rows(1), now()))]
         await service.until_running(1)
-        hanging.append(asyncio.ensure_future(service.gateway.infer(service.live(), rows(1))))
+        hanging.append(asyncio.ensure_future(service.gateway.infer(service.live(), rows(1), now())))
         await service.until_waiting(1)
         with pytest.raises(QueueFull):
-            await service.gateway.infer(service.live(), rows(1))
+            await service.gateway.infer(service.live(), rows(1), now())
         assert service.live().batcher.statistics().waiting == 1
         for call in hanging:
             call.cancel()

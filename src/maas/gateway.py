@@ -6,16 +6,18 @@ A dialect resolves the version, is admitted, decodes the body by its signature, 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from maas.batching.batcher import Outcome, Request
+from maas.batching.priority import Priority
+from maas.batching.request import Outcome, Request
 from maas.errors import Draining, InvalidRequest
 from maas.models.live import LiveVersion, VersionState
 from maas.models.registry import Registry
 from maas.tensors.check import check_inputs
 from maas.types import Answer, Tensors
+
+_SHUTTING_DOWN = "the server is shutting down"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,16 @@ class Readiness:
         return not self.reason
 
 
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a caller asks for beside the answer: the shortest of `timeouts`, in seconds from `arrived` (monotonic), ends
+    the wait, if the model's own is not shorter."""
+
+    arrived: float
+    timeouts: tuple[float, ...] = ()
+    priority: Priority = Priority.STANDARD
+
+
 class Gateway:
     def __init__(self, registry: Registry) -> None:
         self.registry = registry
@@ -42,23 +54,27 @@ class Gateway:
     def admit(self, live: LiveVersion) -> None:
         """Raise `Draining` or `ModelNotReady` unless the version may be asked now, before a body is read for it."""
         if self.is_draining:
-            raise Draining("the server is shutting down")
+            raise Draining(_SHUTTING_DOWN)
         live.check_ready()
 
     def readiness(self) -> Readiness:
-        """Not ready while starting, while draining, and where no version is ready."""
+        """Not ready while starting, while draining, and where no version can run a request right now."""
         versions = self.registry.versions()
-        failed = {f"{broken.name}/{broken.version}": broken.reason for broken in self.registry.broken}
+        failed = {broken.label: broken.reason for broken in self.registry.broken}
         failed |= {live.label: live.reason for live in versions if live.state is VersionState.FAILED}
         if self.is_draining:
-            return Readiness("the server is shutting down", failed)
+            return Readiness(_SHUTTING_DOWN, failed)
         if not self.registry.has_started:
             return Readiness("the server is starting", failed)
-        if not any(live.state is VersionState.READY for live in versions):
+        if all(live.outage for live in versions):
             return Readiness("no model is ready", failed)
         return Readiness("", failed)
 
-    async def infer(self, live: LiveVersion, inputs: Tensors) -> Answer:
+    def outage_of(self, live: LiveVersion) -> str:
+        """Why the version should not be sent traffic; empty where it may be."""
+        return _SHUTTING_DOWN if self.is_draining else live.outage
+
+    async def infer(self, live: LiveVersion, inputs: Tensors, terms: Terms) -> Answer:
         """The caller's own rows of every output.
 
         Raises `InvalidRequest` where `inputs` are not what the version declares, and whatever refuses, expires or
@@ -70,7 +86,8 @@ class Gateway:
                 f"the request has {rows} rows; model {live.label!r} accepts {live.policy.max_batch_size}"
             )
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        request = Request(inputs, rows, time.monotonic() + live.request_timeout, _completing(answer))
+        deadline = terms.arrived + min((live.request_timeout, *terms.timeouts))
+        request = Request(inputs, rows, deadline, _completing(answer), terms.priority)
         live.batcher.submit(request)
         try:
             return await answer

@@ -2,29 +2,53 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 
 from maas.config import Configuration
-from maas.errors import BadArtifact, ModelNotFound
+from maas.errors import BadArtifact, ModelNotFound, ModelNotReady
 from maas.models.live import VersionState
 from maas.models.manifest import MANIFEST
 from maas.models.registry import Registry
 from maas.models.repository import Repository, StoredVersion
+from maas.types import version_order
 
 Seal = Callable[..., StoredVersion]
 
 
 @dataclass
 class Live:
-    """Stands in for a live version: it never loads."""
+    """Stands in for a live version: it loads, or fails, when it is told to."""
 
     name: str
     version: str
     state: VersionState = VersionState.LOADING
+    settled: asyncio.Event = field(default_factory=asyncio.Event)
+    drained: asyncio.Event = field(default_factory=asyncio.Event)
+    has_served: bool = False
+
+    @property
+    def order(self) -> tuple[int, ...] | None:
+        return version_order(self.version)
+
+    def enter(self, state: VersionState) -> None:
+        self.state = state
+        self.settled.set()
+
+    async def serve(self) -> None:
+        self.has_served = True
+        await self.drained.wait()
+
+    def begin_drain(self) -> None:
+        self.enter(VersionState.DRAINING)
+        self.drained.set()
+
+    async def drain(self) -> None:
+        self.begin_drain()
 
 
 def make_live(stored: StoredVersion) -> Any:
@@ -92,12 +116,29 @@ def test_a_version_that_is_listed_but_not_there_is_broken(seal: Seal, repository
     (broken,) = found.broken
     assert (broken.name, broken.version) == ("model", "2")
     assert "the repository has no version '2' of model 'model'" in broken.reason
-    # The highest that was asked for is the default, and is not replaced by another behind the caller's back.
     with pytest.raises(
         ModelNotFound, match=r"model 'model/2' cannot be served: the repository has no version '2'"
     ):
-        found.resolve("model")
-    assert found.resolve("model", "1").version == "1"
+        found.resolve("model", "2")
+    assert found.resolve("model").version == "1"
+
+
+def test_failed_or_loading_version_does_not_stand_in_the_way_of_an_older_one(
+    seal: Seal, repository: Repository
+) -> None:
+    """Where no version is named, the highest that is ready answers; a pinned one is never replaced by another."""
+    for version in ("1", "2", "3"):
+        seal("model", version)
+    found = registry(repository)
+    states = [VersionState.READY, VersionState.LOADING, VersionState.FAILED]
+    for live, state in zip(found.versions(), states, strict=True):
+        live.state = state
+    assert found.resolve("model").version == "1"
+    found.resolve("model", "2").state = VersionState.READY
+    assert found.resolve("model").version == "2"
+    pinned = registry(repository, model={"default": "3"})
+    pinned.resolve("model", "3").state = VersionState.FAILED
+    assert pinned.resolve("model").version == "3"
 
 
 @pytest.mark.parametrize(
@@ -113,9 +154,9 @@ def test_a_broken_manifest_takes_only_its_own_version_down(
     found = registry(repository)
     assert [(live.name, live.version) for live in found.versions()] == [("model", "1"), ("other", "1")]
     assert [(broken.name, broken.version) for broken in found.broken] == [("model", "2")]
-    for version in (None, "2"):
-        with pytest.raises(ModelNotFound, match=r"model 'model/2' cannot be served: .+"):
-            found.resolve("model", version)
+    with pytest.raises(ModelNotReady, match=r"model 'model/2' cannot be served: .+"):
+        found.resolve("model", "2")
+    assert found.resolve("model").version == "1"
 
 
 def test_a_version_that_cannot_be_made_live_is_broken(seal: Seal, repository: Repository) -> None:

@@ -9,16 +9,18 @@ from enum import StrEnum
 from math import prod
 from typing import Any
 
-from maas.batching.batcher import Batcher, BatcherStatistics, BatchObservation
+from maas.batching.backlog import Backlog
+from maas.batching.batcher import Admission, Batcher, BatcherStatistics
+from maas.batching.execution import BatchObservation
 from maas.batching.permits import Permits
 from maas.batching.policy import BatchPolicy
 from maas.config import Configuration, ModelOptions
-from maas.errors import MaasError, ModelNotReady
+from maas.errors import ModelNotReady
 from maas.models.manifest import Batching
 from maas.models.repository import StoredVersion
 from maas.models.verification import load_frame
 from maas.runtimes.contract import Placement
-from maas.types import BATCH, Signature
+from maas.types import BATCH, Signature, version_order
 from maas.workers.launcher import Launcher
 from maas.workers.pool import Pool, PoolStatistics
 
@@ -43,16 +45,18 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class Hooks:
-    """Whom a live version tells what happens: each answered batch, each death of an instance (pid, exit code), each
-    change of its state."""
+    """Whom a live version tells what happens: each answered batch, each instance that is ready (pid) and each that died
+    (pid, exit code), each change of its state."""
 
     on_batch: Callable[[LiveVersion, BatchObservation], None]
-    on_death: Callable[[LiveVersion, int, int], None]
+    on_ready: Callable[[LiveVersion, int], None]
+    on_death: Callable[[LiveVersion, int, int | None], None]
     on_state: Callable[[LiveVersion], None]
 
 
 class LiveVersion:
-    """Loading until its first instance is, then ready until it is drained; `reason` says why it is not ready."""
+    """Loading until its first instance has, then ready until it is drained, or failed when no instance is to be had;
+    `reason` says why it is not ready."""
 
     def __init__(
         self,
@@ -61,12 +65,14 @@ class LiveVersion:
         *,
         launcher: Launcher,
         permits: Permits,
+        backlog: Backlog,
         hooks: Hooks,
     ) -> None:
         options = configuration.options_of(stored.manifest.name)
         self.manifest = stored.manifest
         self.name = stored.manifest.name
         self.version = stored.manifest.version
+        self.order = version_order(stored.manifest.version)
         self.digest = stored.digest
         self.signature = stored.manifest.signature
         self.policy = _policy(self.signature, stored.manifest.batching, options)
@@ -74,6 +80,8 @@ class LiveVersion:
         self.body_limit = _body_limit(
             self.signature, self.policy.max_batch_size, configuration.limits.body_bytes
         )
+        self.settled = asyncio.Event()
+        """Set when it has loaded, or failed to."""
         self.state = VersionState.LOADING
         self.reason = "it is loading"
         self.example = Example()
@@ -82,7 +90,13 @@ class LiveVersion:
             self.label,
             self.signature,
             self.policy,
-            queue_size=options.queue_size,
+            Admission(
+                options.queue_size,
+                options.queue_bytes,
+                refuses_unreachable=options.refuse_unreachable,
+                is_idempotent=stored.manifest.idempotent,
+            ),
+            backlog=backlog,
             permits=permits,
             observe=lambda observation: hooks.on_batch(self, observation),
         )
@@ -93,12 +107,15 @@ class LiveVersion:
                 Placement(options.device, options.threads),
                 max_batch_size=self.policy.max_batch_size,
                 max_answer_bytes=configuration.limits.answer_bytes,
+                load_timeout=options.load_timeout,
                 allow_code=configuration.allow_code,
             ),
             self.signature,
             options.instances,
+            compute_timeout=options.compute_timeout,
             attach=self.batcher.attach,
             detach=self.batcher.detach,
+            on_ready=lambda pid: hooks.on_ready(self, pid),
             on_death=lambda pid, code: hooks.on_death(self, pid, code),
         )
 
@@ -111,35 +128,58 @@ class LiveVersion:
         if self.state is not VersionState.READY:
             raise ModelNotReady(f"model {self.label!r} is not ready: {self.reason}")
 
+    @property
+    def outage(self) -> str:
+        """Why no request can be run right now, though the version is not given up; empty where one can.
+
+        Requests are taken all the same: they wait for the process that is being started.
+        """
+        if self.state is not VersionState.READY:
+            return self.reason or f"it is {self.state}"
+        return "" if self.batcher.has_instances else "its processes have died and are being started again"
+
     async def serve(self) -> None:
         """Load, then run until drained; its processes are gone when this returns."""
         async with asyncio.TaskGroup() as group:
-            pool = group.create_task(self._pool.serve())
-            loading = group.create_task(self._await_ready())
+            keepers = [
+                group.create_task(self._pool.serve()),
+                group.create_task(self._enter_ready()),
+                group.create_task(self._enter_failed()),
+            ]
             await self.batcher.serve()
-            loading.cancel()
-            pool.cancel()
+            for keeper in keepers:
+                keeper.cancel()
 
     async def drain(self) -> None:
         """Refuse new requests and return when the accepted ones are answered."""
-        self._enter(VersionState.DRAINING, "it is draining")
+        self.begin_drain()
         await self.batcher.drain()
+
+    def begin_drain(self) -> None:
+        """Refuse new requests; `serve` returns when the accepted ones are answered."""
+        self._enter(VersionState.DRAINING, "it is draining")
+        self.batcher.begin_drain()
 
     def statistics(self) -> tuple[BatcherStatistics, PoolStatistics]:
         return self.batcher.statistics(), self._pool.statistics()
 
-    async def _await_ready(self) -> None:
-        try:
-            loaded = await self._pool.ready()
-        except MaasError as error:
-            self._enter(VersionState.FAILED, error.message)
-        else:
-            self.example = Example(loaded.example_inputs, loaded.example_outputs)
-            self._enter(VersionState.READY, "")
+    async def _enter_ready(self) -> None:
+        loaded = await asyncio.shield(self._pool.loaded)
+        self.example = Example(loaded.example_inputs, loaded.example_outputs)
+        self._enter(VersionState.READY, "")
+
+    async def _enter_failed(self) -> None:
+        error = await asyncio.shield(self._pool.failed)
+        self._enter(VersionState.FAILED, error.message)
+        self.batcher.fail_waiting(ModelNotReady(f"model {self.label!r} is not ready: {error.message}"))
 
     def _enter(self, state: VersionState, reason: str) -> None:
+        if self.state is VersionState.DRAINING:
+            return  # which is the end: a load that ends meanwhile changes nothing
         self.state = state
         self.reason = reason
+        if state is not VersionState.LOADING:
+            self.settled.set()
         self._hooks.on_state(self)
 
 

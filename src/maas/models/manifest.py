@@ -6,10 +6,12 @@ from datetime import datetime
 from functools import cached_property
 from typing import Annotated, Any, Literal, TypeVar
 
+import orjson
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from maas.errors import BadArtifact, MaasError
+from maas.runtimes.contract import MANIFEST
 from maas.types import (
     DEFAULT_TOLERANCES,
     DTYPES,
@@ -20,7 +22,7 @@ from maas.types import (
     check_version_name,
 )
 
-MANIFEST = "model.yaml"
+_MAX_BYTES = 1 << 20  # of a manifest; the files that it lists hold what is large
 
 _M = TypeVar("_M", bound="Description")
 
@@ -61,7 +63,10 @@ class Batching(BaseModel):
 
 
 class Description(BaseModel):
-    """What an author says of a model; publishing adds the rest of the manifest."""
+    """What an author says of a model; publishing adds the rest of the manifest.
+
+    `idempotent`: a request whose process died may be run again. `allow_non_finite`: NaN and infinities may go in and out.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="constants")
 
@@ -72,9 +77,11 @@ class Description(BaseModel):
     batching: Batching = Batching()
     tolerances: dict[Annotated[str, AfterValidator(_check_number_type)], Tolerance] = dict(DEFAULT_TOLERANCES)
     allow_non_finite: bool = False
+    idempotent: bool = True
     description: str = ""
     license: str | None = None
     card: dict[str, Any] = {}
+    made_with: dict[str, str] = {}
 
     @cached_property
     def signature(self) -> Signature:
@@ -96,7 +103,8 @@ class Manifest(Description):
 
 
 def to_yaml(model: Description) -> str:
-    return yaml.safe_dump(model.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=110)
+    tree = model.model_dump(mode="json")
+    return yaml.dump(tree, Dumper=_PlainDumper, sort_keys=False, allow_unicode=True, width=110)
 
 
 def read_description(text: str) -> Description:
@@ -109,9 +117,34 @@ def read_manifest(text: str) -> Manifest:
     return _read(Manifest, text)
 
 
+class _PlainDumper(yaml.SafeDumper):
+    """Writes what stands twice twice."""
+
+    def ignore_aliases(self, data: object) -> bool:  # noqa: ARG002 - the library's signature
+        return True
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """Refuses aliases: ten lines of them can stand for a gigabyte, or for a tree without an end."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("aliases are not read here")
+        return super().compose_node(parent, index)
+
+
+def _plain_tree(text: str) -> object:
+    """The document as JSON could hold it too, since it is answered as JSON and sent to model processes."""
+    if len(text) > _MAX_BYTES:
+        raise ValueError(f"it has {len(text)} characters; at most {_MAX_BYTES} are read")
+    tree = yaml.load(text, _PlainLoader)  # noqa: S506 - a safe loader
+    orjson.dumps(tree, option=orjson.OPT_NON_STR_KEYS)
+    return tree
+
+
 def _read(kind: type[_M], text: str) -> _M:
     try:
-        found = kind.model_validate(yaml.safe_load(text))
+        found = kind.model_validate(_plain_tree(text))
         found.signature  # noqa: B018 - a manifest that exists declares tensors that make sense
     except ValidationError as error:
         first = error.errors()[0]

@@ -19,10 +19,10 @@ from pathlib import Path
 
 from maas import runtimes
 from maas.errors import BadArtifact, InvalidRequest
-from maas.models.manifest import MANIFEST, Description, Manifest, to_yaml
+from maas.models.manifest import Description, Manifest, to_yaml
 from maas.models.repository import Repository, StoredVersion, read_version
 from maas.models.verification import verify
-from maas.runtimes.contract import Artifact, Placement
+from maas.runtimes.contract import MANIFEST, Artifact, Placement
 from maas.runtimes.golden import GoldenSample, save_golden
 from maas.tensors.check import check_inputs
 from maas.tensors.samples import decode_inputs

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from maas.config import Configuration, ModelOptions
-from maas.errors import BadArtifact, ModelNotFound
+from maas.errors import BadArtifact, MaasError, ModelNotFound, ModelNotReady
 from maas.models.live import LiveVersion, VersionState
 from maas.models.repository import Repository, StoredVersion
 from maas.types import clip, highest_version
@@ -15,16 +15,24 @@ from maas.types import clip, highest_version
 
 @dataclass(frozen=True, slots=True)
 class BrokenVersion:
-    """A version that was to be served and whose manifest cannot be read, or that is not there."""
+    """A version that was to be served and cannot be read; without a version, the model as a whole."""
 
     name: str
     version: str
     reason: str
+    is_missing: bool = False
+
+    @property
+    def label(self) -> str:
+        return f"{self.name}/{self.version}" if self.version else self.name
 
 
 class Registry:
-    """Versions by model name. What is served is decided once, by the repository and the configuration; each version
-    then loads, runs and drains on its own."""
+    """Versions by model name, as the repository and the configuration want them.
+
+    `refresh` looks again: what is new is loaded beside the old, which goes on answering until the new one is ready, and is
+    drained then if it is not wanted any more. A new version that fails leaves the old one in its place.
+    """
 
     def __init__(
         self,
@@ -33,16 +41,28 @@ class Registry:
         make_live: Callable[[StoredVersion], LiveVersion],
     ) -> None:
         self.broken: list[BrokenVersion] = []
+        self._has_started = False
+        self._repository = repository
+        self._configuration = configuration
+        self._make_live = make_live
         self._models: dict[str, dict[str, LiveVersion]] = {}
-        self._defaults: dict[str, LiveVersion] = {}
-        for name in sorted({*repository.models(), *configuration.models}):
-            self._add(name, repository, configuration.options_of(name), make_live)
+        self._asked_for: dict[str, set[str]] = {}
+        self._unloaded: dict[str, set[str]] = {}
+        self._fresh: list[LiveVersion] = []
+        self._changed = asyncio.Event()
+        self._is_draining = False
+        self.refresh()
 
     def resolve(self, name: str, version: str | None = None) -> LiveVersion:
-        """The live version that `name`, or `name` and `version`, mean. Raises `ModelNotFound` where there is none."""
-        found = self._defaults.get(name) if version is None else self._models.get(name, {}).get(version)
+        """The live version that `name`, or `name` and `version`, mean.
+
+        Where no version is named and none is pinned, it is the highest that is ready: one that failed, or is yet to
+        load, does not stand in the way of an older one. Raises `ModelNotFound` where there is none, `ModelNotReady` where
+        there is one that cannot be read.
+        """
+        found = self._default_of(name) if version is None else self._models.get(name, {}).get(version)
         if found is None:
-            raise ModelNotFound(self._explain_missing(name, version))
+            raise self._missing(name, version)
         return found
 
     def versions(self) -> list[LiveVersion]:
@@ -53,55 +73,169 @@ class Registry:
         return list(self._models.get(name, {}).values())
 
     def is_default(self, live: LiveVersion) -> bool:
-        return self._defaults.get(live.name) is live
+        return self._default_of(live.name) is live
 
     @property
     def has_started(self) -> bool:
-        """Whether every version has loaded or failed to."""
-        return all(live.state is not VersionState.LOADING for live in self.versions())
+        """Whether there was a moment at which no version was loading; what is loaded later is loaded beside."""
+        self._note_start()
+        return self._has_started
+
+    # ── what changes while it serves ─────────────────────────────────────────────────────────────────────────
+
+    def refresh(self) -> None:
+        """Start what the repository has and the configuration wants and is not live, and retire what they no longer do."""
+        self.broken = []
+        for name in sorted({*self._repository.models(), *self._configuration.models, *self._models}):
+            self._refresh_model(name)
+
+    def load(self, name: str, version: str | None = None) -> LiveVersion:
+        """Serve the version, or the highest stored; one that failed is tried again.
+
+        Raises `ModelNotFound` or `BadArtifact` where the repository does not have it.
+        """
+        stored = self._repository.read(name, version)
+        version = stored.manifest.version
+        self._unloaded.get(name, set()).discard(version)
+        live = self._models.get(name, {}).get(version)
+        if live is not None and live.state is VersionState.FAILED:
+            self._retire(live)
+            live = None
+        if live is None:
+            self._asked_for.setdefault(name, set()).add(version)
+            live = self._start(stored)
+        return live
+
+    def unload(self, name: str, version: str | None = None) -> list[LiveVersion]:
+        """Serve the version, or the model, no more, until it is loaded by name. Raises `ModelNotFound` where it is not live."""
+        live = self._models.get(name, {})
+        gone = list(live.values()) if version is None else [live[version]] if version in live else []
+        if not gone:
+            raise ModelNotFound(self._missing(name, version).message)
+        for each in gone:
+            self._unloaded.setdefault(name, set()).add(each.version)
+            self._asked_for.get(name, set()).discard(each.version)
+            self._retire(each)
+        return gone
 
     async def serve(self) -> None:
-        """Run every version until each is drained."""
+        """Run every version until all are drained."""
         async with asyncio.TaskGroup() as group:
-            for live in self.versions():
-                group.create_task(live.serve())
+            while not self._is_draining:
+                fresh, self._fresh = self._fresh, []
+                for live in fresh:
+                    group.create_task(live.serve())
+                    group.create_task(self._replace(live))
+                self._changed.clear()
+                await self._changed.wait()
 
     async def drain(self) -> None:
         """Return when every version has answered what it accepted."""
+        self._is_draining = True
+        self._changed.set()
         await asyncio.gather(*(live.drain() for live in self.versions()))
 
-    def _add(
-        self,
-        name: str,
-        repository: Repository,
-        options: ModelOptions,
-        make_live: Callable[[StoredVersion], LiveVersion],
-    ) -> None:
-        versions = _choose(repository.versions(name), options)
-        if not versions and options.versions != ():
-            self.broken.append(
-                BrokenVersion(name, "any", "the configuration names it, but there is no version of it")
-            )
-        live = {}
-        for version in versions:
-            try:
-                live[version] = make_live(repository.read(name, version))
-            except (BadArtifact, ModelNotFound) as error:
-                self.broken.append(BrokenVersion(name, version, error.message))
-        self._models[name] = live
-        default = options.default or highest_version(versions)
-        if default in live:
-            self._defaults[name] = live[default]
+    def _note_start(self) -> None:
+        if not self._has_started:
+            self._has_started = all(live.state is not VersionState.LOADING for live in self.versions())
 
-    def _explain_missing(self, name: str, version: str | None) -> str:
+    async def _replace(self, fresh: LiveVersion) -> None:
+        """When `fresh` is ready, retire the versions of its model that were only waiting for that."""
+        await fresh.settled.wait()
+        self._note_start()
+        if fresh.state is VersionState.READY:
+            wanted = self._wanted(fresh.name)
+            for live in self.versions_of(fresh.name):
+                if live.version not in wanted and live is not fresh:
+                    self._retire(live)
+
+    def _refresh_model(self, name: str) -> None:
+        try:
+            stored = self._repository.versions(name)
+        except BadArtifact as error:
+            self.broken.append(BrokenVersion(name, "", error.message))
+            return
+        wanted = self._wanted(name)
+        live = self._models.get(name, {})
+        if (
+            name in self._configuration.models
+            and not wanted
+            and not live
+            and self._options(name).versions != ()
+        ):
+            self.broken.append(
+                BrokenVersion(name, "", "the configuration names it, but there is no version of it")
+            )
+        for version in wanted:
+            if version not in live:
+                self._try_to_start(name, version)
+        for each in list(live.values()):
+            if each.version not in stored:
+                self._retire(each)
+
+    def _try_to_start(self, name: str, version: str) -> None:
+        try:
+            self._start(self._repository.read(name, version))
+        except (BadArtifact, ModelNotFound) as error:
+            is_missing = isinstance(error, ModelNotFound)
+            self.broken.append(BrokenVersion(name, version, error.message, is_missing))
+
+    def _start(self, stored: StoredVersion) -> LiveVersion:
+        live = self._make_live(stored)
+        self._models.setdefault(live.name, {})[live.version] = live
+        self._fresh.append(live)
+        self._changed.set()
+        return live
+
+    def _retire(self, live: LiveVersion) -> None:
+        """Nobody finds it any more; what it has accepted it answers, and then its `serve` returns."""
+        versions = self._models[live.name]
+        if versions.get(live.version) is live:
+            del versions[live.version]
+        if not versions:
+            del self._models[live.name]
+        live.begin_drain()
+
+    def _options(self, name: str) -> ModelOptions:
+        return self._configuration.options_of(name)
+
+    def _wanted(self, name: str) -> list[str]:
+        stored = self._repository.versions(name)
+        chosen = _choose(stored, self._options(name))
+        asked = sorted(self._asked_for.get(name, set()).intersection(stored))
+        return [v for v in dict.fromkeys([*chosen, *asked]) if v not in self._unloaded.get(name, set())]
+
+    def _default_of(self, name: str) -> LiveVersion | None:
+        versions = self._models.get(name)
+        if not versions:
+            return None
+        pinned = self._options(name).default
+        if pinned is not None:
+            return versions.get(pinned)
+        return max(
+            (live for live in versions.values() if live.order is not None),
+            key=lambda live: (-_DISTANCE_FROM_READY[live.state], live.order),
+            default=None,
+        )
+
+    def _missing(self, name: str, version: str | None) -> MaasError:
         for broken in self.broken:
             if broken.name == name and version in (None, broken.version):
-                return f"model '{name}/{broken.version}' cannot be served: {broken.reason}"
+                kind = ModelNotFound if broken.is_missing else ModelNotReady
+                return kind(f"model {broken.label!r} cannot be served: {broken.reason}")
         known = ", ".join(self._models.get(name, {}))
         if not known:
-            return f"there is no model {clip(name)!r}"
+            return ModelNotFound(f"there is no model {clip(name)!r}")
         wanted = "default version" if version is None else f"version {clip(version)!r}"
-        return f"model {name!r} has no {wanted}; it has {known}"
+        return ModelNotFound(f"model {name!r} has no {wanted}; it has {known}")
+
+
+_DISTANCE_FROM_READY = {
+    VersionState.READY: 0,
+    VersionState.LOADING: 1,
+    VersionState.DRAINING: 2,
+    VersionState.FAILED: 3,
+}
 
 
 def _choose(stored: Sequence[str], options: ModelOptions) -> list[str]:

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from maas.errors import BadArtifact, InvalidRequest, ModelNotFound
-from maas.models.manifest import MANIFEST, Manifest, read_manifest
+from maas.models.manifest import Manifest, read_manifest
+from maas.runtimes.contract import MANIFEST
 from maas.types import check_model_name, check_version_name, highest_version
 
 
@@ -34,17 +35,26 @@ class Repository:
         self.root = root
 
     def models(self) -> list[str]:
-        """Names of the models that have a version, sorted."""
-        return [name for name in _folders(self.root, check_model_name) if self.versions(name)]
+        """Names of the models that have a version, or a folder that cannot be read, sorted."""
+        return [name for name in _folders(self.root, check_model_name) if self._may_have_version(name)]
 
     def versions(self, name: str) -> list[str]:
-        """Versions of model `name`, sorted as text; none if there is no such model."""
+        """Versions of model `name`, sorted as text; none if there is no such model.
+
+        Raises `BadArtifact` where its folder cannot be read.
+        """
         folder = self.root / check_model_name(name)
         return [
             version
             for version in _folders(folder, check_version_name)
-            if (folder / version / MANIFEST).is_file()
+            if _is_file(folder / version / MANIFEST)
         ]
+
+    def _may_have_version(self, name: str) -> bool:
+        try:
+            return bool(self.versions(name))
+        except BadArtifact:
+            return True
 
     def read(self, name: str, version: str | None = None) -> StoredVersion:
         """The version, or the highest one. Raises `ModelNotFound`, or `BadArtifact` where its manifest is wrong."""
@@ -75,7 +85,19 @@ def _folders(parent: Path, check: Callable[[str], str]) -> list[str]:
         names = sorted(entry.name for entry in parent.iterdir() if entry.is_dir())
     except (FileNotFoundError, NotADirectoryError):
         return []
+    except OSError as error:
+        raise BadArtifact(
+            f"folder {parent.name!r} of the repository cannot be read: {error.strerror}"
+        ) from error
     return [name for name in names if _is_valid(name, check)]
+
+
+def _is_file(path: Path) -> bool:
+    """Whether it is there, readable or not: a version that cannot be read is told of, not passed over."""
+    try:
+        return path.is_file()
+    except PermissionError:
+        return True
 
 
 def _is_valid(name: str, check: Callable[[str], str]) -> bool:

@@ -6,10 +6,11 @@ import asyncio
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from maas.config import Limits
+from maas.config import Limits, ModelOptions
+from maas.errors import BadArtifact
 from maas.models.repository import StoredVersion
 from maas.runtimes.contract import Placement
-from maas.workers.frames import Load
+from maas.workers.frames import Load, encode
 from maas.workers.instance import Instance
 from maas.workers.launcher import Launcher
 
@@ -20,11 +21,15 @@ def load_frame(
     *,
     max_batch_size: int,
     max_answer_bytes: int = Limits().answer_bytes,
+    load_timeout: float = ModelOptions().load_timeout,
     allow_code: Sequence[str] = (),
 ) -> Load:
-    """What a model process is told to load `stored` at `placement`."""
+    """What a model process is told to load `stored` at `placement`.
+
+    Raises `BadArtifact` where its manifest holds what cannot be sent.
+    """
     manifest = stored.manifest
-    return Load(
+    frame = Load(
         directory=str(stored.directory.absolute()),
         files=manifest.files,
         runtime=manifest.runtime.name,
@@ -37,8 +42,15 @@ def load_frame(
         threads=placement.threads,
         max_batch_size=max_batch_size,
         max_answer_bytes=max_answer_bytes,
+        load_timeout=load_timeout,
+        allow_non_finite=manifest.allow_non_finite,
         allow_code=tuple(allow_code),
     )
+    try:
+        encode(frame)
+    except (ValueError, OverflowError, TypeError) as error:
+        raise BadArtifact(f"{stored.label} cannot be described to a model process: {error}") from error
+    return frame
 
 
 def verify(stored: StoredVersion, *, allow_code: Sequence[str] = (), device: str = "cpu") -> float:
@@ -60,7 +72,8 @@ def verify(stored: StoredVersion, *, allow_code: Sequence[str] = (), device: str
 async def _load_once(stored: StoredVersion, frame: Load) -> float:
     launcher = Launcher()
     try:
-        instance = Instance(await launcher.launch(frame.runtime, frame.threads), stored.manifest.signature)
+        process = await launcher.launch(frame.runtime, frame.threads)
+        instance = Instance(process, stored.manifest.signature, frame.load_timeout)
         try:
             return (await instance.load(frame)).seconds
         finally:
