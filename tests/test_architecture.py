@@ -14,7 +14,7 @@ SOURCE = Path(__file__).parent.parent / "src" / "maas"
 
 # From the top down. What stands on one line does not know each other either.
 LAYERS = (
-    ("maas.cli", "maas.server", "maas.publisher"),
+    ("maas.cli", "maas.server", "maas.edge", "maas.publisher"),
     ("maas.training",),
     ("maas.api",),
     ("maas.gateway",),
@@ -29,7 +29,11 @@ LAYERS = (
     ("maas.errors",),
 )
 LEVEL = {package: level for level, packages in enumerate(LAYERS) for package in packages}
-MAY_KNOW_EACH_OTHER = {("maas.cli", "maas.server"), ("maas.cli", "maas.publisher")}
+MAY_KNOW_EACH_OTHER = {
+    ("maas.cli", "maas.server"),
+    ("maas.cli", "maas.publisher"),
+    ("maas.server", "maas.edge"),
+}
 
 FRAMEWORKS = {"torch", "onnxruntime", "openvino", "sklearn", "statsmodels", "tensorflow", "jax"}
 WEB = {"fastapi", "starlette", "uvicorn", "httpx", "grpc"}
@@ -82,7 +86,7 @@ def test_each_kind_of_knowledge_has_one_door(name: str, path: Path) -> None:
     if not name.startswith(("maas.runtimes.torch", "maas.training")):
         is_type_only = name == "maas.publisher"  # for annotations
         assert is_type_only or not tops & FRAMEWORKS
-    if not name.startswith(("maas.api", "maas.server", "maas.client")):
+    if not name.startswith(("maas.api", "maas.edge", "maas.server", "maas.client")):
         assert not tops & WEB
     if not name.startswith("maas.telemetry"):
         assert not tops & METERS

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -51,6 +52,13 @@ class Server:
 
     def events(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.log.read_text().splitlines()]
+
+    def process_of(self, model: str) -> int:
+        """The pid that the server logged when the model's instance was ready."""
+        events = [
+            e for e in self.events() if e["event"] == "instance_ready" and e["model"].startswith(f"{model}/")
+        ]
+        return int(events[-1]["pid"])
 
     def model_processes(self) -> list[int]:
         """The children of the fork servers, which are the children of the gateway."""
@@ -124,6 +132,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     sample = {"x": np.ones((2, 16), np.float32)}
     store(repository, name="double")
     store(repository, worker_models.Moody, name="moody")
+    store(repository, worker_models.Slow, name="slow")
     store(repository, worker_models.Mlp, name="mlp", inputs=FEATURES, sample=sample, max_batch_size=64)
     for version in ("9", "10"):
         store(repository, name="many", version=version)
@@ -194,15 +203,52 @@ async def _call_at_once(port: int, count: int) -> int:
     return sum(line.startswith(b"HTTP/1.1 200") for line in lines)
 
 
-def test_killed_model_process_costs_one_batch(server: Server) -> None:
-    """SIGKILL mid-request: that request gets a 503, the gateway never stops answering, and the model is back."""
-    response = server.post("/predict/moody", {"x": [-2.0, 0.0]})
-    assert response.status_code == 503
-    assert response.json()["code"] == "worker_died"
+def test_request_that_kills_its_process_costs_nobody_else(server: Server) -> None:
+    """It alone fails, after it has been run alone; the gateway never stops answering, the model is back, and the same input
+    is refused for a while."""
+    deadly = {"x": [-2.0, 0.0]}
+    with ThreadPoolExecutor(9) as threads:
+        calls = [threads.submit(server.post, "/predict/moody", {"x": [float(n), 0.0]}) for n in range(8)]
+        guilty = threads.submit(server.post, "/predict/moody", deadly).result()
+    assert (guilty.status_code, guilty.json()["code"]) == (500, "model_crashed")
+    assert [call.result().json()["y"][0] for call in calls] == [2.0 * n for n in range(8)]
     assert server.get("/v2/health/live").json() == {"live": True}
-    assert server.post("/predict/double", {"x": [1, 2]}).status_code == 200
+    again = server.post("/predict/moody", deadly)
+    assert (again.status_code, again.json()["code"]) == (422, "quarantined")
     assert server.post("/predict/moody", {"x": [1, 2]}).json() == {"y": [2.0, 4.0]}
-    assert server.metric("maas_instance_deaths_total", model="moody") >= 1
+    assert server.metric("maas_instance_deaths_total", model="moody") >= 2
+
+
+def test_bad_row_costs_nobody_else(server: Server) -> None:
+    """Of eight requests at once, one of which makes the model raise, seven are answered."""
+    with ThreadPoolExecutor(8) as threads:
+        values = [-1.0, *map(float, range(7))]
+        calls = [threads.submit(server.post, "/predict/moody", {"x": [value, 0.0]}) for value in values]
+        statuses = [call.result().status_code for call in calls]
+    assert statuses == [500, *[200] * 7]
+
+
+def test_model_process_that_is_killed_from_outside_costs_nobody(server: Server) -> None:
+    """SIGKILL of a model process in the middle of a batch: its requests are run again, alone, and answered."""
+    with ThreadPoolExecutor(8) as threads:
+        calls = [threads.submit(server.post, "/predict/slow", {"x": [100.0, float(n)]}) for n in range(8)]
+        _wait_until(lambda: server.metric("maas_running_requests", model="slow") >= 1)
+        os.kill(server.process_of("slow"), signal.SIGKILL)
+        answers = [call.result() for call in calls]
+    assert [answer.status_code for answer in answers] == [200] * 8
+    assert [answer.json()["y"][1] for answer in answers] == [2.0 * n for n in range(8)]
+
+
+def test_callers_deadline_is_kept_whatever_runs(server: Server) -> None:
+    """A deadline of 50 ms behind a batch of a second: 504, or refused at the door, long before the batch ends."""
+    with ThreadPoolExecutor(1) as threads:
+        call = threads.submit(server.post, "/predict/slow", {"x": [1000.0, 0.0]})
+        _wait_until(lambda: server.metric("maas_running_requests", model="slow") == 1)
+        started = time.monotonic()
+        late = server.post("/predict/slow", {"x": [1.0, 0.0]}, headers={"X-Request-Timeout": "0.05"})
+        assert time.monotonic() - started < 0.5
+        assert late.json()["code"] in ("deadline_exceeded", "deadline_unreachable")
+        assert call.result().status_code == 200
 
 
 def test_raising_model_is_logged_whole_and_answered_briefly(server: Server) -> None:

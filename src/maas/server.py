@@ -1,6 +1,7 @@
 """The server: everything is built here, runs in one task group, and is drained in one order.
 
-    readiness falls → refuse what comes → answer what was accepted → close the port → end the processes → flush the log
+    readiness falls, answers say `Connection: close` → refuse what comes → answer what was accepted
+    → close the port and idle connections → end the processes → flush the log
 
 Nothing here or below imports an ML framework; that happens in the model processes.
 """
@@ -11,17 +12,24 @@ import asyncio
 import resource
 import signal
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Coroutine, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
+from typing import Any, cast
 
 import structlog
 import uvicorn
 import uvloop
+from fastapi import FastAPI
 
 from maas.api.app import create_app
-from maas.batching.batcher import BatchObservation
+from maas.api.door import Door
+from maas.batching.backlog import Backlog
+from maas.batching.execution import BatchObservation
 from maas.batching.permits import Permits
-from maas.config import Configuration
+from maas.config import Configuration, ServerOptions
+from maas.edge.connection import Connection
+from maas.edge.edge import Edge
 from maas.errors import ConfigurationError
 from maas.gateway import Gateway
 from maas.models.live import Hooks, LiveVersion, VersionState
@@ -33,6 +41,7 @@ from maas.telemetry.requests import AccessPolicy, RequestRecorder
 from maas.workers.launcher import Launcher
 
 _BACKLOG = 2048  # connections that the kernel holds until they are accepted
+_OTHER_DESCRIPTORS = 256  # that are kept for other things than connections
 _LAST_WRITES = 5  # seconds that answers may take to leave once they are all there
 
 
@@ -68,20 +77,21 @@ async def serve(configuration: Configuration, sock: socket.socket) -> None:
     metrics = Metrics(lambda: _sample(registry))
     registry = _build_registry(configuration, launcher, metrics)
     gateway = Gateway(registry)
-    http = _build_http(configuration, gateway, metrics)
+    recorder = RequestRecorder(metrics, _access_policy(configuration))
+    edge = _build_edge(configuration, Door(gateway, recorder, configuration.limits.requests))
+    app = create_app(gateway, metrics, recorder, readiness_needs_all=configuration.server.readiness == "all")
+    http = _build_http(app, edge)
     host, port = sock.getsockname()[:2]
     log.info("listening", host=host, port=port, models=[live.label for live in registry.versions()])
     for broken in registry.broken:
-        log.error("version_broken", model=f"{broken.name}/{broken.version}", reason=broken.reason)
+        log.error("version_broken", model=broken.label, reason=broken.reason)
     try:
         with _signals() as (stop, abort):
             async with asyncio.TaskGroup() as group:
                 models = group.create_task(registry.serve())
                 group.create_task(http.serve([sock]))
                 await stop.wait()
-                log.info("draining", seconds=configuration.server.drain_timeout)
-                gateway.is_draining = True
-                await _drain(registry, abort, configuration.server.drain_timeout)
+                await _drain(configuration.server, edge, gateway, abort)
                 models.cancel()
                 http.should_exit = True
     finally:
@@ -97,19 +107,15 @@ class _HttpServer(uvicorn.Server):
         yield
 
 
-def _build_http(configuration: Configuration, gateway: Gateway, metrics: Metrics) -> _HttpServer:
-    logging = configuration.logging
-    policy = AccessPolicy(logging.access, logging.access_sample, logging.slow_seconds)
-    app = create_app(
-        gateway,
-        metrics,
-        RequestRecorder(metrics, policy),
-        readiness_needs_all=configuration.server.readiness == "all",
-    )
+def _build_http(app: FastAPI, edge: Edge) -> _HttpServer:
+    connect = cast(
+        "type[asyncio.Protocol]", partial(Connection, edge)
+    )  # uvicorn calls it, as it would a class
     return _HttpServer(
         uvicorn.Config(
             app,
-            http="httptools",
+            http=connect,
+            ws="none",  # it would take connections out of the edge's hands
             lifespan="off",
             log_config=None,
             access_log=False,
@@ -121,24 +127,60 @@ def _build_http(configuration: Configuration, gateway: Gateway, metrics: Metrics
     )
 
 
+def _build_edge(configuration: Configuration, door: Door) -> Edge:
+    """Not all descriptors are for connections: model processes need some, and so does telling one too many."""
+    descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return Edge(
+        configuration.server,
+        door,
+        body_bytes=configuration.limits.body_bytes,
+        max_connections=min(
+            configuration.server.max_connections,
+            max(descriptors // 2, descriptors - _OTHER_DESCRIPTORS),
+        ),
+    )
+
+
+def _access_policy(configuration: Configuration) -> AccessPolicy:
+    logging = configuration.logging
+    return AccessPolicy(logging.access, logging.access_sample, logging.slow_seconds)
+
+
 def _build_registry(configuration: Configuration, launcher: Launcher, metrics: Metrics) -> Registry:
-    permits = Permits(configuration.limits.running_batches)
+    limits = configuration.limits
+    permits = Permits(limits.running_batches)
+    backlog = Backlog(limits.waiting_requests, limits.waiting_bytes)
     hooks = Hooks(
         on_batch=lambda live, batch: _meter_batch(metrics, live, batch),
+        on_ready=_log_ready,
         on_death=_log_death,
         on_state=_log_state,
     )
 
     def make_live(stored: StoredVersion) -> LiveVersion:
-        return LiveVersion(stored, configuration, launcher=launcher, permits=permits, hooks=hooks)
+        return LiveVersion(
+            stored, configuration, launcher=launcher, permits=permits, backlog=backlog, hooks=hooks
+        )
 
     return Registry(Repository(configuration.repository), configuration, make_live)
 
 
-async def _drain(registry: Registry, abort: asyncio.Event, seconds: float) -> None:
-    """Wait until everything accepted is answered, for at most `seconds`, or until `abort`."""
+async def _drain(options: ServerOptions, edge: Edge, gateway: Gateway, abort: asyncio.Event) -> None:
+    """Say that the server goes, and serve on for the delay; then refuse what comes, and return when everything accepted
+    is answered, when that has taken too long, or on `abort`. Connections stay open: who uses one can still be told."""
+    log = structlog.get_logger("maas.server")
+    log.info("leaving", seconds=options.drain_delay)
+    edge.leave()
+    await _first_of(abort.wait(), seconds=options.drain_delay)
+    log.info("draining", seconds=options.drain_timeout)
+    gateway.is_draining = True
+    await _first_of(gateway.registry.drain(), abort.wait(), seconds=options.drain_timeout)
+
+
+async def _first_of(*events: Coroutine[Any, Any, object], seconds: float) -> None:
+    """Wait for the first of `events`, for at most `seconds`, and cancel the others."""
     async with asyncio.TaskGroup() as group:
-        waits = [group.create_task(registry.drain()), group.create_task(abort.wait())]
+        waits = [group.create_task(event) for event in events]
         await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         for wait in waits:
             wait.cancel()
@@ -173,7 +215,11 @@ def _meter_batch(metrics: Metrics, live: LiveVersion, batch: BatchObservation) -
     metrics.observe_batch((live.name, live.version), batch.queued, batch.rows, batch.compute)
 
 
-def _log_death(live: LiveVersion, pid: int, code: int) -> None:
+def _log_ready(live: LiveVersion, pid: int) -> None:
+    structlog.get_logger("maas.server").info("instance_ready", model=live.label, pid=pid)
+
+
+def _log_death(live: LiveVersion, pid: int, code: int | None) -> None:
     structlog.get_logger("maas.server").warning("instance_died", model=live.label, pid=pid, exit_code=code)
 
 

@@ -19,6 +19,7 @@ from fastapi import FastAPI
 from tests.fakes import FakeInstance, double
 
 from maas.api.app import create_app
+from maas.batching.backlog import Backlog
 from maas.batching.permits import Permits
 from maas.config import Configuration
 from maas.errors import BadArtifact
@@ -132,19 +133,20 @@ async def serving(
     """An application over `models`; one that is not given a state is ready and has one instance."""
     settings = Configuration.model_validate(configuration or {})
     models = models or (Model(),)
-    permits = Permits(16)
+    permits, backlog = Permits(16), Backlog(100_000, 1 << 30)
     metrics = Metrics(lambda: [((live.name, live.version), _gauges(live)) for live in registry.versions()])
     hooks = Hooks(
         on_batch=lambda live, batch: metrics.observe_batch(
             (live.name, live.version), batch.queued, batch.rows, batch.compute
         ),
+        on_ready=lambda *_: None,
         on_death=lambda *_: None,
         on_state=lambda _: None,
     )
     launcher = Launcher()  # starts nothing until it is asked to
 
     def make_live(stored: StoredVersion) -> LiveVersion:
-        return LiveVersion(stored, settings, launcher=launcher, permits=permits, hooks=hooks)
+        return LiveVersion(stored, settings, launcher=launcher, permits=permits, backlog=backlog, hooks=hooks)
 
     registry = Registry(MemoryRepository(models), settings, make_live)  # type: ignore[arg-type]
     gateway = Gateway(registry)

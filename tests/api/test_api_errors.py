@@ -30,6 +30,7 @@ STATUSES = {
     "ModelNotFound": 404,
     "Refused": 503,
     "QueueFull": 503,
+    "DeadlineUnreachable": 503,
     "Unavailable": 503,
     "ModelNotReady": 503,
     "Draining": 503,
@@ -37,7 +38,10 @@ STATUSES = {
     "ServerUnreachable": 503,
     "ConnectionLost": 503,
     "DeadlineExceeded": 504,
+    "ComputeTimeout": 504,
     "ModelFailed": 500,
+    "OutOfMemory": 500,
+    "Quarantined": 422,
     "BadArtifact": 500,
     "ConfigurationError": 500,
 }
@@ -115,7 +119,7 @@ def test_retry_after_is_rounded_up(seconds: float, whole: str, milliseconds: str
 def test_only_what_was_not_executed_says_when_to_return() -> None:
     """What was refused before it ran has `Retry-After`; what may have run, or never will, has not."""
     telling = {cls.__name__ for cls in tree() if wire.headers_of(make(cls))}
-    assert telling == {"Refused", "QueueFull", "ModelNotReady", "Draining"}
+    assert telling == {"Refused", "QueueFull", "DeadlineUnreachable", "ModelNotReady", "Draining"}
     away = Unavailable("away")
     away.retry_after = 3.0
     assert dict(wire.headers_of(away))[b"retry-after"] == b"3"

@@ -251,5 +251,5 @@ async def test_catalogue_lists_every_version_with_its_state() -> None:
     assert one["batching"] == {"max_batch_size": 4, "max_queue_delay": 0.0}
     assert (one["description"], one["card"]["r2"]) == ("twice", 0.5)
     assert one["card"]["classes"] == {"0": 7}
-    assert torn.status_code == 404
+    assert torn.status_code == 503
     assert "cannot be served: model.yaml" in torn.json()["error"]

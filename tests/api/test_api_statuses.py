@@ -286,10 +286,9 @@ async def test_deadline_is_answered_at_the_deadline(path: str) -> None:
 @both_dialects
 @in_loop
 async def test_died_process_is_unavailable_without_a_promise(path: str) -> None:
-    """A process that died over a batch is a 503; whether the request was executed is not known, so no time is named."""
-    async with serving(
-        Model(fail_with=WorkerDied("the model's process died while it ran the batch"))
-    ) as service:
+    """A process that died over a request that may not be repeated is a 503; whether it was executed is not known, so no
+    time is named."""
+    async with serving(Model(fail_with=WorkerDied("dead"), manifest={"idempotent": False})) as service:
         answer = await service.post(path, DIALECTS[path])
     assert answer.status_code == 503
     assert "retry-after" not in answer.headers

@@ -1,10 +1,18 @@
-"""What operators ask for: metrics."""
+"""For operators: metrics, and which versions are served.
+
+Loading and unloading is for who stands at the machine: it answers on a loopback bind only, until there are keys.
+"""
 
 from __future__ import annotations
+
+from typing import Any
 
 from fastapi import APIRouter
 from fastapi.responses import Response
 
+from maas.errors import Forbidden
+from maas.gateway import Gateway
+from maas.models.live import LiveVersion
 from maas.telemetry.metrics import CONTENT_TYPE, Metrics
 
 
@@ -16,3 +24,41 @@ def operations(metrics: Metrics) -> APIRouter:
         return Response(metrics.expose(), media_type=CONTENT_TYPE)
 
     return router
+
+
+def control(gateway: Gateway, *, is_allowed: bool) -> APIRouter:
+    """Load and unload versions while the others are served. Without `is_allowed` it answers 403."""
+    router = APIRouter(prefix="/admin", tags=["operations"])
+    registry = gateway.registry
+
+    def check_allowed() -> None:
+        if not is_allowed:
+            raise Forbidden("models are loaded and unloaded on a loopback bind only, until there are keys")
+
+    @router.post("/refresh", summary="Look at the repository again: load what is new, drain what is gone")
+    async def refresh() -> dict[str, Any]:
+        check_allowed()
+        registry.refresh()
+        return {"models": list(map(_state, registry.versions()))}
+
+    @router.post(
+        "/models/{model}/load", summary="Serve the highest version, and answer when it is ready or failed"
+    )
+    @router.post("/models/{model}/versions/{version}/load", summary="Serve a version")
+    async def load(model: str, version: str | None = None) -> dict[str, Any]:
+        check_allowed()
+        live = registry.load(model, version)
+        await live.settled.wait()
+        return _state(live)
+
+    @router.post("/models/{model}/unload", summary="Drain a model, and serve it no more until it is loaded")
+    @router.post("/models/{model}/versions/{version}/unload", summary="Drain a version")
+    async def unload(model: str, version: str | None = None) -> dict[str, Any]:
+        check_allowed()
+        return {"models": list(map(_state, registry.unload(model, version)))}
+
+    return router
+
+
+def _state(live: LiveVersion) -> dict[str, Any]:
+    return {"name": live.name, "version": live.version, "state": live.state, "reason": live.reason}

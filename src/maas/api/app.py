@@ -11,6 +11,7 @@ from starlette.routing import Route
 import maas
 from maas.api import admin, native, open_inference
 from maas.api.docs import add_docs
+from maas.api.door import render_error
 from maas.api.endpoint import InferenceEndpoint
 from maas.api.errors import headers_of, public, status_of
 from maas.api.openapi import document_of
@@ -93,8 +94,6 @@ def _on_http_exception(request: Request, error: Exception) -> Response:
 
 def _render(request: Request, status: int, error: MaasError, extra: dict[bytes, bytes]) -> Response:
     """The error in the dialect of the path."""
-    is_open_inference = f"{request.scope['path']}/".startswith("/v2/")
-    render = open_inference.render_error if is_open_inference else native.render_error
-    body = render(error, request_id_of(request.scope))
+    body = render_error(request.scope["path"], error, request_id_of(request.scope))
     headers = {name.decode(): value.decode() for name, value in extra.items()}
     return Response(body, status, headers, media_type="application/json")

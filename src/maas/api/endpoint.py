@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, Protocol, TypeVar
 
 from starlette.datastructures import Headers
@@ -17,8 +17,9 @@ from starlette.types import Receive, Scope, Send
 from maas.api.body import check_media, read_body
 from maas.api.errors import headers_of, public, status_of
 from maas.api.request_id import request_id_of
-from maas.errors import MaasError
-from maas.gateway import Gateway
+from maas.api.terms import parse_priority, parse_timeout
+from maas.errors import Draining, MaasError
+from maas.gateway import Gateway, Terms
 from maas.models.live import LiveVersion
 from maas.telemetry.requests import RequestRecorder
 from maas.types import Answer, Tensors
@@ -31,6 +32,10 @@ class Call(Protocol):
 
     @property
     def inputs(self) -> Tensors: ...
+
+    @property
+    def timeout(self) -> float | None:
+        """Seconds that the request itself says it may take; None where it does not."""
 
 
 C = TypeVar("C", bound=Call)
@@ -58,7 +63,7 @@ class InferenceEndpoint(Generic[C]):
         self._recorder = recorder
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        started = time.perf_counter()
+        started = time.monotonic()
         headers = Headers(scope=scope)
         request_id = request_id_of(scope)
         live: LiveVersion | None = None
@@ -66,20 +71,37 @@ class InferenceEndpoint(Generic[C]):
             live = self._gateway.resolve(scope["path_params"]["model"], scope["path_params"].get("version"))
             self._gateway.admit(live)
             check_media(headers)
-            call = self._operation.parse(live, await read_body(receive, headers, live.body_limit))
-            answer = await self._gateway.infer(live, call.inputs)
+            terms = Terms(started, parse_timeout(headers), parse_priority(headers))
+            request = await read_body(receive, headers, live.body_limit)
+            try:
+                call, answer = await self._ask(live, request, terms)
+            except Draining:
+                live = self._successor_of(live, scope)
+                call, answer = await self._ask(live, request, terms)
             body = self._operation.render(live, call, answer)
         except Exception as error:  # what is not of our tree is a bug: logged whole, answered opaquely
-            total = time.perf_counter() - started
+            total = time.monotonic() - started
             self._recorder.failed((live.name, live.version) if live else None, request_id, error, total)
             shown = public(error)
             extra = [*_version_headers(live), *headers_of(error), _timing_header(total)]
             await _respond(send, status_of(error), self._operation.render_error(shown, request_id), extra)
         else:
-            total = time.perf_counter() - started
+            total = time.monotonic() - started
             self._recorder.answered((live.name, live.version), request_id, answer.timings, total)
             extra = [*_version_headers(live), _timing_header(total, answer)]
             await _respond(send, 200, body, extra)
+
+    async def _ask(self, live: LiveVersion, body: bytes, terms: Terms) -> tuple[C, Answer]:
+        call = self._operation.parse(live, body)
+        if call.timeout is not None:
+            terms = replace(terms, timeouts=(*terms.timeouts, call.timeout))
+        return call, await self._gateway.infer(live, call.inputs, terms)
+
+    def _successor_of(self, live: LiveVersion, scope: Scope) -> LiveVersion:
+        """The version that has taken the place of `live` while the body came in; else the refusal stands."""
+        successor = self._gateway.resolve(live.name, scope["path_params"].get("version"))
+        self._gateway.admit(successor)
+        return successor
 
 
 async def _respond(send: Send, status: int, body: bytes, extra: HeaderList) -> None:

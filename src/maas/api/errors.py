@@ -6,7 +6,22 @@ import math
 from collections.abc import Mapping
 
 from maas import errors
-from maas.errors import MaasError, Refused, Unavailable
+from maas.errors import InvalidRequest, MaasError, Refused, TooLarge, Unavailable
+
+
+class SlowRequest(InvalidRequest):
+    """Headers or body came too slowly. This and the two below arise only where bytes become requests."""
+
+    code = "request_timeout"
+
+
+class TargetTooLong(TooLarge):
+    code = "target_too_long"
+
+
+class HeadersTooLarge(TooLarge):
+    code = "headers_too_large"
+
 
 _STATUS: Mapping[type[MaasError], int] = {
     errors.MaasError: 500,
@@ -17,6 +32,7 @@ _STATUS: Mapping[type[MaasError], int] = {
     errors.ModelNotFound: 404,
     errors.Refused: 503,
     errors.QueueFull: 503,
+    errors.DeadlineUnreachable: 503,
     errors.Unavailable: 503,
     errors.ModelNotReady: 503,
     errors.Draining: 503,
@@ -24,9 +40,15 @@ _STATUS: Mapping[type[MaasError], int] = {
     errors.ServerUnreachable: 503,
     errors.ConnectionLost: 503,
     errors.DeadlineExceeded: 504,
+    errors.ComputeTimeout: 504,
     errors.ModelFailed: 500,
+    errors.OutOfMemory: 500,
+    errors.Quarantined: 422,
     errors.BadArtifact: 500,
     errors.ConfigurationError: 500,
+    SlowRequest: 408,
+    TargetTooLong: 414,
+    HeadersTooLarge: 431,
 }
 
 # What is away and has not said for how long: seconds after which it is worth asking again.

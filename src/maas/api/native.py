@@ -29,6 +29,7 @@ from maas.types import Answer, Tensors, TensorSpec
 class PredictCall:
     inputs: Tensors
     is_single: bool
+    timeout: float | None = None
 
 
 def parse_predict(live: LiveVersion, body: bytes) -> PredictCall:

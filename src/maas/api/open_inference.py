@@ -18,9 +18,10 @@ from fastapi.responses import JSONResponse
 import maas
 from maas.api.body import dump, parse_object
 from maas.api.endpoint import Operation
+from maas.api.terms import check_timeout
 from maas.errors import InvalidRequest, MaasError
 from maas.gateway import Gateway
-from maas.models.live import LiveVersion, VersionState
+from maas.models.live import LiveVersion
 from maas.tensors.check import check_names
 from maas.tensors.nested import decode, encode
 from maas.types import Answer, Array, Tensors, TensorSpec, clip
@@ -50,6 +51,7 @@ class InferCall:
     inputs: Tensors
     outputs: tuple[TensorSpec, ...]
     id: str | None
+    timeout: float | None
 
 
 def parse_infer(live: LiveVersion, body: bytes) -> InferCall:
@@ -58,7 +60,8 @@ def parse_infer(live: LiveVersion, body: bytes) -> InferCall:
     given = _by_name(_entries(request.get("inputs"), "inputs"))
     check_names(live.signature, given)
     inputs = {spec.name: _parse_input(spec, given[spec.name]) for spec in live.signature.inputs}
-    return InferCall(inputs, _choose_outputs(live, request.get("outputs")), _parse_id(request))
+    outputs = _choose_outputs(live, request.get("outputs"))
+    return InferCall(inputs, outputs, _parse_id(request), _parse_timeout(request))
 
 
 def render_infer(live: LiveVersion, call: InferCall, answer: Answer) -> bytes:
@@ -125,18 +128,10 @@ def _ready(gateway: Gateway, *, needs_all: bool) -> JSONResponse:
 
 
 def _model_ready(gateway: Gateway, live: LiveVersion) -> JSONResponse:
-    reason = "the server is shutting down" if gateway.is_draining else live.reason
-    if live.state is VersionState.READY and not gateway.is_draining:
-        return JSONResponse({"name": live.name, "version": live.version, "ready": True})
-    return JSONResponse(
-        {
-            "name": live.name,
-            "version": live.version,
-            "ready": False,
-            "error": f"{live.label} is not ready: {reason}",
-        },
-        503,
-    )
+    body: dict[str, Any] = {"name": live.name, "version": live.version}
+    if reason := gateway.outage_of(live):
+        return JSONResponse({**body, "ready": False, "error": f"{live.label} is not ready: {reason}"}, 503)
+    return JSONResponse({**body, "ready": True})
 
 
 def _describe(gateway: Gateway, live: LiveVersion) -> dict[str, Any]:
@@ -233,6 +228,16 @@ def _parse_id(request: Mapping[str, Any]) -> str | None:
     if identifier is not None and not isinstance(identifier, str):
         raise InvalidRequest("`id` must be a string")
     return identifier
+
+
+def _parse_timeout(request: Mapping[str, Any]) -> float | None:
+    """The parameter `timeout` of the protocol's scheduling extension, in microseconds, as seconds."""
+    parameters = request.get("parameters", {})
+    if not isinstance(parameters, dict):
+        raise InvalidRequest("`parameters` must be an object")
+    if "timeout" not in parameters:
+        return None
+    return check_timeout(parameters["timeout"], "parameter 'timeout'", "microseconds") / 1e6
 
 
 def _render_output(spec: TensorSpec, array: Array) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
+from collections.abc import Iterable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -18,6 +19,14 @@ def request_id_of(scope: Scope) -> str:
     return found
 
 
+def choose_request_id(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """The caller's own id where it is plain, else a new one."""
+    for name, value in headers:
+        if name == _HEADER and _PLAIN.fullmatch(value):
+            return value
+    return secrets.token_hex(8).encode()
+
+
 class RequestIds:
     """ASGI middleware."""
 
@@ -28,7 +37,7 @@ class RequestIds:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request_id = _given(scope) or secrets.token_hex(8).encode()
+        request_id = choose_request_id(scope["headers"])
         scope[_KEY] = request_id.decode()
 
         async def send_with_id(message: Message) -> None:
@@ -37,11 +46,3 @@ class RequestIds:
             await send(message)
 
         await self._app(scope, receive, send_with_id)
-
-
-def _given(scope: Scope) -> bytes | None:
-    for name, value in scope["headers"]:
-        if name == _HEADER and _PLAIN.fullmatch(value):
-            found: bytes = value
-            return found
-    return None

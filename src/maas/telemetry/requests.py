@@ -56,3 +56,8 @@ class RequestRecorder:
         if error.trace:
             facts["trace"] = error.trace
         self._log.warning("request_failed", code=error.code, error=error.message, **facts)
+
+    def turned_away(self, version: Labels | None, outcome: str) -> None:
+        """Counted without a line in the log: a request refused before it was read (an error's code), or one whose caller
+        left (`cancelled`). Under overload that is most of them, and none of it is news."""
+        self._metrics.count_error(version or OTHER, outcome)

@@ -1,0 +1,100 @@
+"""The door: what is decided of an inference request by its path alone, before it is routed and its body is read.
+
+Under overload most of what comes is refused, and refusing must cost next to nothing: a path is parsed once, and from
+then on it is a look-up of the version it means and a question to that version's batcher. Which paths are meant here is
+as `maas.api.app` routes them.
+"""
+
+from __future__ import annotations
+
+import re
+
+from maas.api import native, open_inference
+from maas.errors import Draining, MaasError, ModelNotFound, QueueFull
+from maas.gateway import Gateway
+from maas.models.live import LiveVersion
+from maas.telemetry.metrics import Labels
+from maas.telemetry.requests import RequestRecorder
+
+_INFERENCE = re.compile(
+    r"/predict/([^/]+)(?:/versions/([^/]+))?|/v2/models/([^/]+)(?:/versions/([^/]+))?/infer"
+)
+_READINESS = "/v2/health/ready"
+_REMEMBERED_PATHS = 4096
+_REMEMBERED_LENGTH = 256  # characters; no path of a version that is served is longer
+_RETRY_SECONDS = 1.0  # where the server as a whole is full, no queue says when it will not be
+
+Meant = tuple[str, str | None]
+"""A model's name, and the version where the path names one."""
+
+
+def render_error(path: str, error: MaasError, request_id: str) -> bytes:
+    """The body that says `error` in the dialect of `path`; the native one where the path is of none."""
+    render = open_inference.render_error if f"{path}/".startswith("/v2/") else native.render_error
+    return render(error, request_id)
+
+
+class Door:
+    """`most_requests` is how many inference requests the server holds at once, over all models."""
+
+    def __init__(self, gateway: Gateway, recorder: RequestRecorder, most_requests: int) -> None:
+        self._gateway = gateway
+        self._recorder = recorder
+        self._most_requests = most_requests
+        self._meant: dict[str, Meant | None] = {}
+        self._is_leaving = False
+
+    def leave(self) -> None:
+        """The server will shut down: it is no longer ready, while requests are still taken."""
+        self._is_leaving = True
+
+    def refusal(self, path: str, in_flight: int) -> MaasError | None:
+        """Why the request is not taken now, where `in_flight` others are; None where it is to be routed."""
+        meant = self._parse(path)
+        if meant is None:
+            return self._unready() if path == _READINESS else None
+        if self._gateway.is_draining:
+            return Draining("the server is shutting down")
+        if in_flight >= self._most_requests:
+            return QueueFull(
+                f"the server holds {in_flight} requests; it takes {self._most_requests}",
+                retry_after=_RETRY_SECONDS,
+            )
+        live = self._resolve(meant)
+        return live.batcher.refusal() if live is not None else None
+
+    def turned_away(self, path: str, outcome: str) -> None:
+        """Count a request that ended before any endpoint knew of it, or whose caller has left."""
+        meant = self._parse(path)
+        if meant is not None:
+            live = self._resolve(meant)
+            labels: Labels | None = (live.name, live.version) if live is not None else None
+            self._recorder.turned_away(labels, outcome)
+
+    def _unready(self) -> MaasError | None:
+        return Draining("the server is shutting down") if self._is_leaving else None
+
+    def _resolve(self, meant: Meant) -> LiveVersion | None:
+        try:
+            return self._gateway.resolve(*meant)
+        except ModelNotFound:
+            return None  # the endpoint says so
+
+    def _parse(self, path: str) -> Meant | None:
+        try:
+            return self._meant[path]
+        except KeyError:
+            meant = _parse(path)
+            if len(self._meant) >= _REMEMBERED_PATHS:
+                self._meant.clear()
+            if len(path) <= _REMEMBERED_LENGTH:
+                self._meant[path] = meant
+            return meant
+
+
+def _parse(path: str) -> Meant | None:
+    match = _INFERENCE.fullmatch(path)
+    if match is None:
+        return None
+    name, version, v2_name, v2_version = match.groups()
+    return name or v2_name, version or v2_version
