@@ -26,7 +26,7 @@ serve: $(INSTALLED) ## train the demo models that are missing, then serve them o
 	$(BIN)/maas train --all --missing --repository '$(REPOSITORY)'
 	exec $(BIN)/maas serve --repository '$(REPOSITORY)' --port $(PORT)
 
-test: lint types unit ## run every check
+test: lint types unit ## run the checks and the tests, but not the slow ones
 
 lint: $(INSTALLED) ## check the code's style and format
 	$(BIN)/ruff check .

@@ -135,30 +135,38 @@ def test_the_process_s_own_environment_is_read(monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("servr: {}", "^servr: unknown key$"),
-        ("server: {prt: 1}", r"^server\.prt: unknown key$"),
-        ("models: {m: {thread: 1}}", r"^models\.m\.thread: unknown key$"),
-        ("models: {'no name': {}}", r"^models\.no name: 'no name' is no model name"),
-        ("server: {port: 65536}", r"^server\.port: .*less than or equal to 65535$"),
-        ("server: {port: ninety}", r"^server\.port: .*valid integer"),
-        ("server: {drain_timeout: -1}", r"^server\.drain_timeout: "),
-        ("server: {drain_timeout: .nan}", r"^server\.drain_timeout: "),
-        ("server: {drain_timeout: .inf}", r"^server\.drain_timeout: "),
-        ("server: {readiness: some}", r"^server\.readiness: Input should be 'any' or 'all'$"),
-        ("models: {m: {request_timeout: 0}}", r"^models\.m\.request_timeout: .*greater than 0$"),
-        ("models: {m: {device: xcpux}}", r"^models\.m\.device: "),
-        ("models: {m: {device: 'cuda:'}}", r"^models\.m\.device: "),
-        ("models: {m: {device: cpu cuda}}", r"^models\.m\.device: "),
-        ("models: {m: {versions: newest}}", r"^models\.m\.versions: "),
+        ("servr: {}", r"^\S+/maas\.yaml: servr: unknown key$"),
+        ("server: {prt: 1}", r"yaml: server\.prt: unknown key$"),
+        ("models: {m: {thread: 1}}", r"yaml: models\.m\.thread: unknown key$"),
+        ("models: {'no name': {}}", r"yaml: models\.no name: 'no name' is no model name"),
+        ("server: {port: 65536}", r"yaml: server\.port: .*less than or equal to 65535$"),
+        ("server: {port: ninety}", r"yaml: server\.port: .*valid integer"),
+        ("server: {drain_timeout: -1}", r"yaml: server\.drain_timeout: "),
+        ("server: {drain_timeout: .nan}", r"yaml: server\.drain_timeout: "),
+        ("server: {drain_timeout: .inf}", r"yaml: server\.drain_timeout: "),
+        ("server: {readiness: some}", r"yaml: server\.readiness: Input should be 'any' or 'all'$"),
+        ("models: {m: {request_timeout: 0}}", r"yaml: models\.m\.request_timeout: .*greater than 0$"),
+        ("models: {m: {device: xcpux}}", r"yaml: models\.m\.device: "),
+        ("models: {m: {device: 'cuda:'}}", r"yaml: models\.m\.device: "),
+        ("models: {m: {device: cpu cuda}}", r"yaml: models\.m\.device: "),
+        ("models: {m: {versions: newest}}", r"yaml: models\.m\.versions: "),
         ("models: {m: {versions: [a/b]}}", r"models\.m\.versions\.0: 'a/b' is no version"),
         (
             "models: {m: {versions: [1], default: 2}}",
-            r"^models\.m: default '2' is not among versions \['1'\]$",
+            r"yaml: models\.m: default '2' is not among versions \['1'\]$",
         ),
-        ("models: {m: {versions: [], default: 2}}", r"^models\.m: default '2' is not among versions \[\]$"),
-        ("allow_code: mine", "^allow_code: .*tuple"),
-        ("logging: {access_sample: 1.5}", r"^logging\.access_sample: "),
-        ("a: 1\nb: 2", "^a: unknown key; b: unknown key$"),
+        (
+            "models: {m: {versions: [], default: 2}}",
+            r"yaml: models\.m: default '2' is not among versions \[\]$",
+        ),
+        ("allow_code: mine", r"yaml: allow_code: expected a list$"),
+        ("models: [m]", r"yaml: models: expected a mapping$"),
+        ("models: {m: 1}", r"yaml: models\.m: expected a mapping$"),
+        ("server: 1", r"yaml: server: expected a mapping$"),
+        ("access: closed", r"yaml: access: Input should be 'loopback' or 'open'$"),
+        ("server: {host: 0.0.0.0}", r"yaml: server\.host is '0\.0\.0\.0'"),
+        ("logging: {access_sample: 1.5}", r"yaml: logging\.access_sample: "),
+        ("a: 1\nb: 2", r"yaml: a: unknown key; \S+yaml: b: unknown key$"),
     ],
 )
 def test_a_wrong_key_or_value_is_refused_with_its_path(tmp_path: Path, text: str, message: str) -> None:
@@ -170,31 +178,85 @@ def test_a_wrong_key_or_value_is_refused_with_its_path(tmp_path: Path, text: str
 @pytest.mark.parametrize(
     ("variable", "value", "message"),
     [
-        ("MAAS_SERVR__PORT", "1", "^servr: unknown key$"),
-        ("MAAS_SERVER__PRT", "1", r"^server\.prt: unknown key$"),
-        ("MAAS_SERVER__PORT", "x", r"^server\.port: "),
-        ("MAAS_PORT", "1", "^port: unknown key$"),
-        ("MAAS_", "1", "unknown key"),
-        ("MAAS_MODELS__m__", "1", "unknown key"),
-        ("MAAS_SERVER", "1", "^server: "),
-        ("MAAS_SERVER__PORT", "[", "^MAAS_SERVER__PORT is no YAML value"),
-        ("MAAS_SERVER__PORT", "2024-13-45", "^MAAS_SERVER__PORT is no YAML value"),
-        ("MAAS_SERVER__PORT", "9" * 5000, "^MAAS_SERVER__PORT is no YAML value"),
-        ("MAAS_SERVER__PORT", "[" * 2000, "^MAAS_SERVER__PORT is no YAML value"),
+        ("MAAS_SERVR__PORT", "1", "^environment variable MAAS_SERVR__PORT: unknown key servr$"),
+        ("MAAS_SERVER__PRT", "1", r"^environment variable MAAS_SERVER__PRT: unknown key server\.prt$"),
+        ("MAAS_SERVER__PORT", "x", r"^environment variable MAAS_SERVER__PORT: server\.port: "),
+        (
+            "MAAS_LIMITS",
+            "{bodybytes: 1}",
+            r"^environment variable MAAS_LIMITS: unknown key limits\.bodybytes$",
+        ),
+        ("MAAS_PORT", "1", "^environment variable MAAS_PORT: unknown key port$"),
+        ("MAAS_URL", "tcp://10.0.0.1", "^environment variable MAAS_URL: unknown key url$"),
+        ("MAAS_SERVER_PORT", "9000", "^environment variable MAAS_SERVER_PORT: unknown key server_port$"),
+        ("MAAS_", "1", "^environment variable MAAS_: unknown key"),
+        ("MAAS_MODELS__m__", "1", "^environment variable MAAS_MODELS__m__: unknown key"),
+        ("MAAS_SERVER", "1", "^environment variable MAAS_SERVER: server: expected a mapping$"),
+        ("MAAS_ALLOW_CODE", "mine", "^environment variable MAAS_ALLOW_CODE: allow_code: expected a list$"),
+        ("MAAS_SERVER__PORT", "[", "^environment variable MAAS_SERVER__PORT is no YAML value"),
+        ("MAAS_SERVER__PORT", "2024-13-45", "^environment variable MAAS_SERVER__PORT is no YAML value"),
+        ("MAAS_SERVER__PORT", "9" * 5000, "^environment variable MAAS_SERVER__PORT is no YAML value"),
+        ("MAAS_SERVER__PORT", "[" * 2000, "^environment variable MAAS_SERVER__PORT is no YAML value"),
     ],
     ids=lambda value: str(value)[:30],
 )
 def test_the_environment_is_held_to_the_same(tmp_path: Path, variable: str, value: str, message: str) -> None:
-    """An unknown or wrong variable is refused with the path it would have in the file."""
+    """An unknown or wrong variable is refused by its name, with the path that it would have in the file."""
     with pytest.raises(ConfigurationError, match=message):
         load(tmp_path, environment={variable: value})
+
+
+def test_who_said_it_is_told(tmp_path: Path) -> None:
+    """A wrong value is the variable's where there is one, which has the last word, and else the file's."""
+    with pytest.raises(ConfigurationError, match=r"^environment variable MAAS_SERVER__PORT: server\.port: "):
+        load(tmp_path, "server: {port: 1}", {"MAAS_SERVER__PORT": "x"})
+    with pytest.raises(ConfigurationError, match=r"yaml: server\.port: "):
+        load(tmp_path, "server: {port: x}", {"MAAS_SERVER__HOST": "::1"})
+    with pytest.raises(
+        ConfigurationError, match=r"^environment variable MAAS_MODELS__m__DEFAULT: models\.m: "
+    ):
+        load(tmp_path, "", {"MAAS_MODELS__m__DEFAULT": "2", "MAAS_MODELS__m__VERSIONS": "[1]"})
+    with pytest.raises(ConfigurationError, match=r"^the configuration: server\.host is "):
+        load_configuration(None, {}, {"server": {"host": "0.0.0.0"}})
+
+
+def test_variables_that_kubernetes_sets_for_a_service_are_not_ours(tmp_path: Path) -> None:
+    """A Service called `maas` puts its addresses into the environment of every container beside it."""
+    environment = {
+        "MAAS_PORT": "tcp://10.96.0.7:8000",
+        "MAAS_PORT_8000_TCP": "tcp://10.96.0.7:8000",
+        "MAAS_PORT_8000_TCP_PROTO": "tcp",
+        "MAAS_PORT_8000_TCP_PORT": "8000",
+        "MAAS_PORT_8000_TCP_ADDR": "10.96.0.7",
+        "MAAS_SERVICE_HOST": "10.96.0.7",
+        "MAAS_SERVICE_PORT": "8000",
+        "MAAS_SERVICE_PORT_HTTP": "8000",
+        "MAAS_PROMETHEUS_SERVICE_HOST": "10.96.0.8",
+        "MAAS_PROMETHEUS_PORT": "tcp://10.96.0.8:9090",
+    }
+    assert load(tmp_path, environment=environment) == Configuration()
+    with pytest.raises(ConfigurationError, match="MAAS_SERVER__PORT: server"):
+        load(tmp_path, environment={"MAAS_SERVER__PORT": "tcp://10.96.0.7:8000"})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("access: open\naccess: loopback", "is no YAML: line 2: key 'access' stands twice"),
+        ("server:\n  port: 1\n  host: '::1'\n  port: 2", "is no YAML: line 4: key 'port' stands twice"),
+    ],
+)
+def test_a_key_that_stands_twice_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    """YAML would take the last of them without a word."""
+    with pytest.raises(ConfigurationError, match=message):
+        load(tmp_path, text)
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("- a list", "maas.yaml holds a list; expected a mapping"),
-        ("text", "maas.yaml holds a str; expected a mapping"),
+        ("text", "maas.yaml holds one value; expected a mapping"),
         ("a: [", "maas.yaml is no YAML"),
         ("a: 2024-13-45", "maas.yaml is no YAML"),
         ("a: !!python/object/apply:os.system [true]", "maas.yaml is no YAML"),
@@ -259,7 +321,7 @@ def test_another_address_needs_open_access(tmp_path: Path, host: str) -> None:
 
 
 def test_instances_and_threads_do_not_oversubscribe_the_cores(tmp_path: Path) -> None:
-    """Instances × threads may not exceed the cores; single-threaded instances, and those on a device, may."""
+    """Instances × threads may not exceed the cores; those of instances on a device may."""
     cores = os.cpu_count() or 1
     with pytest.raises(
         ConfigurationError, match=rf"models\.m: 2 instances × {cores} threads need {2 * cores} cores"
@@ -270,7 +332,9 @@ def test_instances_and_threads_do_not_oversubscribe_the_cores(tmp_path: Path) ->
             if cores > 1
             else {"m": {"instances": 2, "threads": 2}},
         )
-    load(tmp_path, models={"m": {"instances": cores + 5}})
+    with pytest.raises(ConfigurationError, match=f"{cores + 5} instances × 1 threads"):
+        load(tmp_path, models={"m": {"instances": cores + 5}})
+    load(tmp_path, models={"m": {"instances": cores}})
     load(tmp_path, models={"m": {"threads": cores}})
     load(tmp_path, models={"m": {"instances": 2, "threads": cores, "device": "cuda:1"}})
 

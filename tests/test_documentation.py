@@ -101,6 +101,25 @@ def test_readme_publishes_a_users_own_model_and_serves_it(tmp_path: Path) -> Non
     assert "scorer/1 is as published" in maas(["verify", "scorer"], tmp_path)
 
 
+def test_the_class_of_the_publishing_page_is_published_and_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The page's Python class, in a module of its own, becomes a version by the page's own call."""
+    page = (ROOT / "docs/publishing.md").read_text()
+    code = re.search(r"<!-- example: class -->\n```python\n(.*?)```", page, re.DOTALL)
+    call = re.search(r"`(maas\.publish\(Replies, .*)`\.", page)
+    assert code is not None
+    assert call is not None
+    (tmp_path / "replies.py").write_text(code[1])
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files" / "replies.json").write_text('{"hello": "hi", "bye": "see you"}')
+    assert python(f"import maas\nfrom replies import Replies\nprint({call[1]})", tmp_path) == "replies/1\n"
+    monkeypatch.chdir(tmp_path)  # model processes find the module where the server was started
+    with serving(tmp_path / "models", tmp_path, allow_code=["replies"]) as server:
+        answer = server.post("/predict/replies", {"text": ["bye", "what"]})
+        assert answer.json() == {"reply": ["see you", "…"], "length": [7, 3]}
+
+
 def test_readme_names_only_paths_that_are_served(server: Server) -> None:
     """The table of interfaces agrees with the server's own document."""
     paths = json.loads(server.get("/openapi.json").text)["paths"]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import platform
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -120,6 +122,16 @@ def test_a_class_may_take_and_give_bytes(publish: Publish) -> None:
     assert golden(stored)[1]["loud"].tolist() == [b"AB", "ü".encode()]
 
 
+@pytest.mark.parametrize("texts", [["ab", "ü"], np.array(["ab", "ü"]), np.array([b"ab", "ü"], dtype=object)])
+def test_text_among_the_examples_becomes_bytes(publish: Publish, unproven: None, texts: Any) -> None:
+    """`str` elements, and NumPy's own strings, are what a model declares as bytes."""
+    stored = publish(plain_models.Shout, {"text": texts})
+    assert stored.manifest.inputs == {"text": "bytes[batch]"}
+    assert golden(stored)[0]["text"].tolist() == [b"ab", "ü".encode()]
+    stored = publish(plain_models.Shout, {"text": np.array([b"ab"])})
+    assert golden(stored)[1]["loud"].tolist() == [b"AB"]
+
+
 def test_publishing_works_within_a_running_loop(publish: Publish) -> None:
     """A notebook's cell runs inside an event loop: publishing from there works like anywhere."""
 
@@ -172,11 +184,40 @@ def test_inputs_are_bound_by_name_whatever_their_order(publish: Publish, unprove
         np.testing.assert_array_equal(golden(stored)[1]["difference"], ROWS - ROWS * 10)
 
 
-def test_inputs_may_have_names_of_their_own(publish: Publish, unproven: None) -> None:
-    """Names that are no parameters go by their order."""
-    stored = publish(torch_models.Difference(), {"minuend": ROWS, "subtrahend": ROWS * 10})
+@pytest.mark.parametrize(
+    ("model", "example", "message"),
+    [
+        (torch_models.Difference, {"b": ROWS, "aa": ROWS}, "forward has no parameter 'aa'; it takes a, b"),
+        (torch_models.Difference, {"minuend": ROWS, "b": ROWS}, "forward has no parameter 'minuend'"),
+        (torch_models.Difference, {"u": ROWS, "v": ROWS}, "forward has no parameter 'u'; it takes a, b"),
+        (torch_models.Difference, {"a": ROWS}, "forward's parameter 'b' is missing"),
+        (torch_models.Difference, [ROWS], "forward's parameter 'b' is missing"),
+        (torch_models.Optional, {"a": ROWS, "c": ROWS}, "forward's parameter 'b' is missing"),
+    ],
+)
+def test_names_that_are_not_those_of_forward_are_refused(
+    publish: Publish, unproven: None, model: Callable[[], nn.Module], example: Any, message: str
+) -> None:
+    """Who names an input means something by it: a name that reaches no parameter, or a gap, is told by name."""
+    with pytest.raises(InvalidRequest, match=message):
+        publish(model(), example)
+
+
+def test_trailing_parameters_may_keep_their_defaults(publish: Publish, unproven: None) -> None:
+    """What has a default need not be an input."""
+    for example in ({"b": ROWS, "a": ROWS * 10}, [ROWS * 10, ROWS]):
+        stored = publish(torch_models.Optional(), example)
+        assert list(stored.manifest.inputs) == ["a", "b"]
+        np.testing.assert_array_equal(golden(stored)[1]["output"], ROWS * 10 - ROWS)
+
+
+def test_a_forward_without_names_takes_any_in_their_order(publish: Publish, unproven: None) -> None:
+    """What goes to `*args` may be called anything, and comes in the order of the mapping."""
+    stored = publish(torch_models.Variadic(), {"minuend": ROWS, "subtrahend": ROWS * 10})
     assert list(stored.manifest.inputs) == ["minuend", "subtrahend"]
-    np.testing.assert_array_equal(golden(stored)[1]["difference"], ROWS - ROWS * 10)
+    np.testing.assert_array_equal(golden(stored)[1]["output"], ROWS - ROWS * 10)
+    with pytest.raises(InvalidRequest, match="forward does not name all its inputs"):
+        publish(torch_models.Variadic(), [ROWS, ROWS])
 
 
 def test_examples_may_be_tensors(publish: Publish, unproven: None) -> None:
@@ -216,17 +257,107 @@ def test_what_an_author_says_is_kept(publish: Publish, unproven: None) -> None:
     assert manifest.card == {"metrics": {"r2": 0.5}}
 
 
+# -- what is left as it was
+
+
+def modes(module: nn.Module) -> list[bool]:
+    return [each.training for each in module.modules()]
+
+
+@pytest.mark.parametrize("form", ["exported", "module"])
+@pytest.mark.parametrize("example", [[ROWS], [ROWS[:, :2]]], ids=["published", "failed"])
+def test_the_caller_s_module_is_left_as_it_was(
+    publish: Publish, unproven: None, form: str, example: Any
+) -> None:
+    """Publishing from within a training loop leaves every submodule in its mode, also where it fails."""
+    module = torch_models.Affine()
+    module.train()
+    module.layer.eval()
+    before = modes(module)
+    assert before == [True, False]
+    with contextlib.suppress(MaasError, RuntimeError):
+        publish(module, example, form=form)
+    assert modes(module) == before
+    assert all(parameter.requires_grad for parameter in module.parameters())
+
+
+def test_an_example_with_a_gradient_is_taken_by_its_value(publish: Publish, unproven: None) -> None:
+    """A tensor out of a training loop is as good as an array."""
+    tensor = torch.from_numpy(ROWS).requires_grad_()
+    stored = publish(torch_models.Affine(), [tensor * 2])
+    np.testing.assert_array_equal(golden(stored)[0]["x"], ROWS * 2)
+    assert tensor.requires_grad
+
+
+def test_the_manifest_says_what_the_version_was_made_with(publish: Publish, unproven: None) -> None:
+    """The versions of Python, of `maas`, and of torch for what torch has made."""
+    ours = {"python": platform.python_version(), "maas": maas.__version__}
+    stored = publish(torch_models.Affine(), [ROWS])
+    assert stored.manifest.made_with == ours | {"torch": torch.__version__}
+    assert publish(plain_models.Affine, {"x": ROWS}).manifest.made_with == ours
+
+
+def test_numbers_of_numpy_may_stand_on_the_card(publish: Publish, unproven: None) -> None:
+    """A metric is often a NumPy float, which is a float."""
+    stored = publish(torch_models.Affine(), [ROWS], card={"r2": np.float64(0.5), "folds": (1, 2)})
+    assert stored.manifest.card == {"r2": 0.5, "folds": [1, 2]}
+
+
+def test_a_home_is_a_place_for_a_repository(
+    publish: Publish, unproven: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`~` in `repository` is the home, as on a command line, not a folder of that name."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    publish(torch_models.Affine(), [ROWS], repository="~/models")
+    assert (tmp_path / "models" / "model" / "1").is_dir()
+
+
 # -- what is refused
 
 
+def test_an_answer_that_is_not_finite_needs_permission(publish: Publish) -> None:
+    """A model whose own answer holds NaN would fail all its callers: it is refused, naming the output."""
+    with pytest.raises(BadArtifact, match="the golden sample's output 'output' holds NaN"):
+        publish(torch_models.Root(), [ROWS])
+    assert np.isnan(golden_of_anything(publish(torch_models.Root(), [ROWS], allow_non_finite=True))).any()
+
+
+def golden_of_anything(stored: StoredVersion) -> Any:
+    (sample,) = load_golden(stored.directory, stored.manifest.signature, allow_non_finite=True)
+    return sample.outputs["output"]
+
+
 AFFINE = torch_models.Affine
+CIRCLE: dict[str, Any] = {}
+CIRCLE["self"] = CIRCLE
 
 
 @pytest.mark.parametrize(
     ("model", "example", "options", "error", "message"),
     [
         (AFFINE, [ROWS, ROWS], {}, InvalidRequest, "forward takes 1 inputs: x"),
-        (AFFINE, "text", {}, InvalidRequest, "forward takes 1 inputs: x"),
+        (AFFINE, "text", {}, InvalidRequest, "example_inputs is a str; expected a mapping by name, or a list"),
+        (AFFINE, ROWS, {}, InvalidRequest, "example_inputs is a ndarray"),
+        (AFFINE, None, {}, InvalidRequest, "example_inputs is a NoneType"),
+        (AFFINE, {}, {}, InvalidRequest, "forward's parameter 'x' is missing"),
+        (AFFINE, [torch.ones(2, 3).bfloat16()], {}, InvalidRequest, r"example input 'x' \(torch.bfloat16\)"),
+        (AFFINE, [[[1.0], [1.0, 2.0]]], {}, InvalidRequest, r"example input 'x' \(list\) is no tensor"),
+        (AFFINE, [ROWS * np.nan], {}, InvalidRequest, "example input 'x' holds NaN or infinity"),
+        (AFFINE, [ROWS], {"max_batch_size": 0}, InvalidRequest, "max_batch_size: .*greater than or equal to 1"),
+        (AFFINE, [ROWS], {"max_queue_delay": -1}, InvalidRequest, "max_queue_delay: "),
+        (AFFINE, [ROWS], {"description": 5}, InvalidRequest, "description: "),
+        (AFFINE, [ROWS], {"card": {"m": {"r2": ROWS}}}, InvalidRequest, r"card\.m\.r2 is a ndarray"),
+        (AFFINE, [ROWS], {"card": {"m": [1, {2}]}}, InvalidRequest, r"card\.m\[1\] is a set"),
+        (AFFINE, [ROWS], {"card": {1: 2}}, InvalidRequest, "card has the key 1"),
+        (AFFINE, [ROWS], {"card": CIRCLE}, InvalidRequest, "nested too deeply"),
+        (AFFINE, [ROWS], {"arguments": {"n": object()}}, InvalidRequest, r"arguments\.n is a object"),
+        (torch_models.Half, [ROWS], {}, InvalidRequest, r"output 'output' is torch\.bfloat16"),
+        (torch_models.Half, [ROWS], {"outputs": {"y": "float32[batch, 3]"}}, InvalidRequest, "output 'y' is"),
+        (lambda: AFFINE, [ROWS], {}, InvalidRequest, r"Affine is a class of modules; give an instance, Affine\("),
+        (lambda: len, [ROWS], {}, InvalidRequest, "the model is a builtin_function_or_method; expected a torch"),
+        (lambda: (lambda x: x), [ROWS], {}, InvalidRequest, "the model is a function; expected a torch.nn.Module"),
+        (lambda: plain_models.Unfinished, {"x": ROWS}, {}, InvalidRequest, "Unfinished has no method `run"),
+        (lambda: plain_models.Affine, {}, {}, InvalidRequest, "example_inputs is empty"),
         (AFFINE, [ROWS], {"form": "onnx"}, InvalidRequest, "form 'onnx' is unknown"),
         (AFFINE, [ROWS], {"arguments": {"features": 3}}, InvalidRequest, "an exported program takes no arguments"),
         (AFFINE, [ROWS], {"name": "no name"}, InvalidRequest, "is no model name"),
@@ -236,7 +367,7 @@ AFFINE = torch_models.Affine
         (AFFINE, [ROWS], {"inputs": {"x": "float32[batch, 4]"}}, InvalidRequest, "length 3 at axis 1; expected 4"),
         (AFFINE, [ROWS], {"inputs": {"x": "float64[batch, 3]"}}, InvalidRequest, "'x' is float32; expected float64"),
         (AFFINE, [ROWS], {"dimensions": {"n": Bounds(1, 2)}}, InvalidRequest, r"bounds for \['n'\]"),
-        (AFFINE, {"x": np.array(["a"])}, {"outputs": {"y": "float32[batch]"}}, InvalidRequest, "tensor 'x' is <U1"),
+        (AFFINE, {"x": np.array(["a"])}, {"outputs": {"y": "float32[batch]"}}, InvalidRequest, "'x' holds text, which is no tensor"),
         (AFFINE, [ROWS], {"outputs": {"y": "float32[batch, 2]"}}, MaasError, "it declares 1 output tensors: y"),
     ],
 )  # fmt: skip

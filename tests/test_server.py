@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -347,3 +348,51 @@ def test_gateway_starts_small(tmp_path: Path) -> None:
         resident = int(next(line for line in status.splitlines() if line.startswith("VmRSS")).split()[1])
         assert resident < 90_000
         assert "torch" not in Path(f"/proc/{server.process.pid}/maps").read_text()
+
+
+def test_version_published_beside_a_running_server_takes_over_without_a_failed_request(
+    tmp_path: Path,
+) -> None:
+    """Ten versions come one after the other under 8 callers: nobody fails, each answer is one version's own, and the
+    old ones are gone in the end."""
+    repository = tmp_path / "models"
+    store(repository)
+    options = {"models": {"model": {"versions": "highest"}}, "watch_seconds": 0.1}
+    with serving(repository, tmp_path, **options) as server, ThreadPoolExecutor(8) as threads:
+        is_over = threading.Event()
+
+        def call_on() -> list[tuple[int, str]]:
+            with httpx.Client(base_url=server.url, timeout=30) as client:
+                seen = []
+                while not is_over.is_set():
+                    answer = client.post("/predict/model", json={"x": [1.0, 2.0]})
+                    seen.append((answer.status_code, answer.headers["x-model-version"]))
+                return seen
+
+        calls = [threads.submit(call_on) for _ in range(8)]
+        for version in range(2, 11):
+            staged = store(tmp_path / "staged", version=str(version)).directory
+            staged.rename(repository / "model" / str(version))
+            _wait_until(lambda v=version: server.get("/models/model").json()["version"] == str(v))
+        is_over.set()
+        seen = [each for call in calls for each in call.result()]
+        assert {status for status, _ in seen} == {200}
+        assert {version for _, version in seen} >= {"model/1", "model/10"}
+        _wait_until(lambda: len(server.model_processes()) == 1)
+        assert [m["version"] for m in server.get("/models").json()["models"]] == ["10"]
+
+
+def test_broken_new_version_leaves_the_old_one_serving(tmp_path: Path) -> None:
+    """Loaded by name while it serves: the answer says why it failed, and callers do not notice."""
+    repository = tmp_path / "models"
+    store(repository)
+    with serving(repository, tmp_path) as server:
+        (store(repository, version="2").directory / "golden.safetensors").write_bytes(b"torn")
+        told = server.post("/admin/models/model/load", None)
+        assert told.json()["state"] == "failed"
+        assert "was altered" in told.json()["reason"]
+        assert server.post("/predict/model", {"x": [1, 2]}).headers["x-model-version"] == "model/1"
+        assert "was altered" in server.get("/v2/health/ready").json()["failed"]["model/2"]
+        assert server.post("/admin/models/model/versions/1/unload", None).status_code == 200
+        assert server.post("/predict/model", {"x": [1, 2]}).status_code == 503
+        assert server.post("/admin/models/none/load", None).status_code == 404

@@ -31,4 +31,11 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'maas' has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+    try:
+        return getattr(import_module(_HOMES[name]), name)
+    except ModuleNotFoundError as error:
+        if name != "publish" or (error.name or "").partition(".")[0] == "maas":
+            raise
+        raise ImportError(
+            f"maas.publish needs the package {error.name!r}: pip install 'maas[torch]', or 'maas[server]' for a class"
+        ) from error

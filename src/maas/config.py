@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import ipaddress
 import os
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Container, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -28,6 +29,22 @@ from maas.errors import ConfigurationError
 from maas.types import check_model_name, check_version_name
 
 ENVIRONMENT_PREFIX = "MAAS_"
+
+# Of a Service that is called `maas`, or `maas-…`: https://kubernetes.io/docs/concepts/services-networking/service/
+_SERVICE_VARIABLE = re.compile(
+    r"MAAS_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
+)
+_SERVICE_ADDRESS_VARIABLE = re.compile(r"MAAS_(\w+_)?PORT")
+_SERVICE_ADDRESS = re.compile(r"(tcp|udp|sctp)://")
+
+# In the words of YAML, not those of Python.
+_UNKNOWN = "unknown key"
+_WORDS = {
+    "extra_forbidden": _UNKNOWN,
+    "tuple_type": "expected a list",
+    "dict_type": "expected a mapping",
+    "model_type": "expected a mapping",
+}
 
 
 def _version_text(value: object) -> object:
@@ -56,9 +73,57 @@ class ServerOptions(_Section):
         "any",
         description="`any`: ready when one model is, with failed ones named in the body; `all`: only when every one is.",
     )
-    drain_timeout: float = Field(
-        30.0, ge=0, le=3600, description="Seconds that accepted requests may take to end after SIGTERM."
+    drain_delay: float = Field(
+        0.0,
+        ge=0,
+        le=3600,
+        description="Seconds after SIGTERM in which requests are still served, each answer with `Connection: close`, while "
+        "the server already says that it is not ready. Give a load balancer time to notice.",
     )
+    drain_timeout: float = Field(
+        30.0,
+        ge=0,
+        le=3600,
+        description="Seconds that accepted requests may then take to end, while new ones are refused.",
+    )
+    max_connections: int = Field(
+        10_000,
+        ge=1,
+        le=1_000_000,
+        description="Open connections; one more gets 503. Fewer where the process may not have as many descriptors.",
+    )
+    header_timeout: float = Field(
+        5.0, gt=0, le=3600, description="Seconds from a request's first byte to the end of its headers."
+    )
+    idle_timeout: float = Field(
+        15.0, gt=0, le=3600, description="Seconds that a connection may be open before its first request."
+    )
+    keep_alive_timeout: float = Field(
+        75.0,
+        gt=0,
+        le=86400,
+        description="Seconds between requests on a connection; more than a proxy in front of it keeps one (often 60).",
+    )
+    body_grace: float = Field(
+        5.0, gt=0, le=3600, description="Seconds that a body may take however slowly it comes."
+    )
+    body_min_rate: int = Field(
+        4096,
+        ge=1,
+        le=1 << 30,
+        description="Bytes a second that a body must bring on average after `body_grace`.",
+    )
+    write_timeout: float = Field(
+        10.0,
+        gt=0,
+        le=3600,
+        description="Seconds that a client may take nothing of its answer; then it is cut off.",
+    )
+    header_bytes: int = Field(
+        64 << 10, ge=1024, le=1 << 20, description="Bytes of a request's line and headers together."
+    )
+    header_count: int = Field(100, ge=8, le=10_000, description="Headers of a request.")
+    url_bytes: int = Field(8192, ge=256, le=1 << 20, description="Bytes of a request's target.")
 
 
 class Limits(_Section):
@@ -72,6 +137,21 @@ class Limits(_Section):
         ge=1024,
         le=1 << 40,
         description="Bytes of one batch's outputs; a larger answer is a model error.",
+    )
+    requests: int = Field(
+        20_000,
+        ge=1,
+        le=10_000_000,
+        description="Requests that may be read, wait or run at once over all models; one more is refused before it is read.",
+    )
+    waiting_requests: int = Field(
+        20_000,
+        ge=1,
+        le=10_000_000,
+        description="Requests that may wait over all models; one more is refused at once.",
+    )
+    waiting_bytes: int = Field(
+        4 << 30, ge=1024, le=1 << 44, description="Bytes of inputs that may wait over all models."
     )
     running_batches: int = Field(
         os.cpu_count() or 1,
@@ -114,14 +194,39 @@ class ModelOptions(_Section):
     queue_size: int = Field(
         4096, ge=1, le=1_000_000, description="Requests that may wait; one more is refused at once."
     )
+    queue_bytes: int = Field(
+        1 << 30,
+        ge=1024,
+        le=1 << 40,
+        description="Bytes of inputs that may wait; a request over it is refused.",
+    )
     request_timeout: float = Field(
-        30.0, gt=0, le=86400, description="Seconds from admission to the answer; then the caller gets 504."
+        30.0,
+        gt=0,
+        le=86400,
+        description="Seconds from admission to the answer; then the caller gets 504. A caller may ask for less.",
+    )
+    compute_timeout: float = Field(
+        30.0,
+        gt=0,
+        le=86400,
+        description="Seconds that one batch may compute; then its process is ended and replaced.",
+    )
+    load_timeout: float = Field(
+        300.0,
+        gt=0,
+        le=86400,
+        description="Seconds that an instance may take to load, test itself and warm up.",
+    )
+    refuse_unreachable: bool = Field(
+        True,
+        description="Refuse a request at the door (503) that by what is measured and queued would miss its deadline.",
     )
 
     @model_validator(mode="after")
     def _check(self) -> ModelOptions:
         cores = os.cpu_count() or 1
-        if self.device == "cpu" and self.instances * self.threads > max(cores, self.instances):
+        if self.device == "cpu" and self.instances * self.threads > cores:
             raise ValueError(
                 f"{self.instances} instances × {self.threads} threads need {self.instances * self.threads} cores; "
                 f"there are {cores}"
@@ -161,6 +266,12 @@ class Configuration(_Section):
     allow_code: tuple[str, ...] = Field(
         (), description="Modules, by prefix, whose code models may import and run in their processes."
     )
+    watch_seconds: float = Field(
+        0.0,
+        ge=0,
+        le=3600,
+        description="How often to look for versions that came or went; 0 looks at the start only, and when it is told to.",
+    )
     server: ServerOptions = ServerOptions()
     limits: Limits = Limits()
     logging: LoggingOptions = LoggingOptions()
@@ -196,49 +307,103 @@ def load_configuration(
     """The effective tree: defaults, then `file`, then `MAAS_SERVER__PORT=…` variables, then the command line's
     `overrides` (a tree like the file's). Raises `ConfigurationError`."""
     tree: dict[str, Any] = _read_file(file) if file is not None else {}
-    _merge(tree, _read_environment(os.environ if environment is None else environment))
+    in_file = set(_paths(tree))
+    variables = _read_environment(os.environ if environment is None else environment)
+    for path, value in variables.values():
+        _merge(tree, _nest(path, value))
     _merge(tree, overrides or {})
     try:
         return Configuration.model_validate(tree)
     except ValidationError as error:
-        raise ConfigurationError("; ".join(_explain(error))) from error
+        sources = {path: variable for variable, (path, _) in variables.items()}
+        raise ConfigurationError("; ".join(_explain(error, file, in_file, sources))) from error
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that stands twice: YAML would silently take the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and (key.tag, key.value) in seen:
+                raise yaml.MarkedYAMLError(
+                    problem=f"key {key.value!r} stands twice", problem_mark=key.start_mark
+                )
+            seen.add((key.tag, str(key.value)))
+        return super().construct_mapping(node, deep)
+
+
+def _read_yaml(text: str) -> object:
+    """Raises `ValueError` in one line for what is no YAML."""
+    try:
+        return yaml.load(text, _Loader)  # noqa: S506 - a safe loader
+    except yaml.MarkedYAMLError as error:
+        where = f"line {error.problem_mark.line + 1}: " if error.problem_mark is not None else ""
+        raise ValueError(f"{where}{error.problem}") from error
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ValueError(str(error).splitlines()[0]) from error
 
 
 def _read_file(file: Path) -> dict[str, Any]:
     try:
-        tree = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{file}: {error}") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date such as 2024-13-45 is a ValueError
+        text = file.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigurationError(f"{file} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(f"{file} is no text in UTF-8") from error
+    try:
+        tree = _read_yaml(text)
+    except ValueError as error:  # also a date such as 2024-13-45
         raise ConfigurationError(f"{file} is no YAML: {error}") from error
     if tree is None:
         return {}
     if not isinstance(tree, dict):
-        raise ConfigurationError(f"{file} holds a {type(tree).__name__}; expected a mapping")
+        what = "a list" if isinstance(tree, list) else "one value"
+        raise ConfigurationError(f"{file} holds {what}; expected a mapping")
     return tree
 
 
-def _read_environment(environment: Mapping[str, str]) -> dict[str, Any]:
-    """`MAAS_A__B=value` as the tree {a: {b: value}}, with the value read as YAML. Model names keep their case."""
-    tree: dict[str, Any] = {}
+def _read_environment(environment: Mapping[str, str]) -> dict[str, tuple[tuple[str, ...], Any]]:
+    """Our variables: `MAAS_A__B=value` as the path (a, b) and the value read as YAML."""
+    found = {}
     for variable, text in sorted(environment.items()):
-        if variable.startswith(ENVIRONMENT_PREFIX):
-            path = variable.removeprefix(ENVIRONMENT_PREFIX).split("__")
+        if variable.startswith(ENVIRONMENT_PREFIX) and not _is_of_kubernetes(variable, text):
+            first, *others = variable.removeprefix(ENVIRONMENT_PREFIX).split("__")
+            is_model = first.lower() == "models"  # model names keep their case
+            path = (
+                first.lower(),
+                *(key if is_model and not depth else key.lower() for depth, key in enumerate(others)),
+            )
             try:
-                value = yaml.safe_load(text)
-            except (yaml.YAMLError, ValueError, RecursionError) as error:
-                raise ConfigurationError(f"{variable} is no YAML value: {error}") from error
-            _merge(tree, _nest(path, value))
+                found[variable] = (path, _read_yaml(text))
+            except ValueError as error:
+                raise ConfigurationError(
+                    f"environment variable {variable} is no YAML value: {error}"
+                ) from error
+    return found
+
+
+def _is_of_kubernetes(variable: str, text: str) -> bool:
+    """Whether it is one that Kubernetes gives every container for a Service whose name begins with `maas`."""
+    is_address = _SERVICE_ADDRESS_VARIABLE.fullmatch(variable) and _SERVICE_ADDRESS.match(text)
+    return "__" not in variable and bool(is_address or _SERVICE_VARIABLE.fullmatch(variable))
+
+
+def _nest(path: tuple[str, ...], value: Any) -> dict[str, Any]:
+    *outer, last = path
+    tree: dict[str, Any] = {last: value}
+    for key in reversed(outer):
+        tree = {key: tree}
     return tree
 
 
-def _nest(path: list[str], value: Any) -> dict[str, Any]:
-    is_model = path[0].lower() == "models"
-    for depth in range(len(path) - 1, -1, -1):
-        key = path[depth] if is_model and depth == 1 else path[depth].lower()
-        value = {key: value}
-    result: dict[str, Any] = value
-    return result
+def _paths(tree: Mapping[Any, Any], above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """The path of every key in the tree."""
+    for key, value in tree.items():
+        path = (*above, str(key))
+        yield path
+        if isinstance(value, Mapping):
+            yield from _paths(value, path)
 
 
 def _merge(tree: dict[str, Any], other: Mapping[str, Any]) -> None:
@@ -249,14 +414,32 @@ def _merge(tree: dict[str, Any], other: Mapping[str, Any]) -> None:
             tree[key] = dict(value) if isinstance(value, Mapping) else value
 
 
-def _explain(error: ValidationError) -> Iterator[str]:
+def _explain(
+    error: ValidationError,
+    file: Path | None,
+    in_file: Container[tuple[str, ...]],
+    variables: Mapping[tuple[str, ...], str],
+) -> Iterator[str]:
+    """What is wrong, after the variable or the file that says it and the path of its key."""
     for problem in error.errors():
         # pydantic names the members of a union in brackets; they are no keys of the file.
-        keys = [str(key) for key in problem["loc"] if "[" not in str(key)]
-        path = ".".join(keys) or "the configuration"
-        text = (
-            "unknown key"
-            if problem["type"] == "extra_forbidden"
-            else problem["msg"].removeprefix("Value error, ")
-        )
-        yield f"{path}: {text}"
+        keys = tuple(str(key) for key in problem["loc"] if "[" not in str(key))
+        path = ".".join(keys)
+        text = _WORDS.get(problem["type"], problem["msg"].removeprefix("Value error, "))
+        if variable := _variable(keys, variables, in_file):
+            what = f"unknown key {path}" if text == _UNKNOWN else f"{path}: {text}"
+            yield f"environment variable {variable}: {what}"
+        else:
+            where = [str(part) for part in (file, path) if part] or ["the configuration"]
+            yield ": ".join([*where, text])
+
+
+def _variable(
+    keys: tuple[str, ...], variables: Mapping[tuple[str, ...], str], in_file: Container[tuple[str, ...]]
+) -> str | None:
+    """The variable that set what is at `keys`: the one at or above it, or one below it where no file has it."""
+    if not keys:
+        return None
+    above = [variable for path, variable in variables.items() if path == keys[: len(path)]]
+    below = [variable for path, variable in variables.items() if path[: len(keys)] == keys]
+    return next(iter(above if above or keys in in_file else below), None)

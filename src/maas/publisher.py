@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import inspect
+import platform
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+import orjson
+from pydantic import ValidationError
 
-from maas.errors import InvalidRequest
+from maas import __version__
+from maas.errors import InvalidRequest, ModelFailed
 from maas.models.manifest import Batching, Description, RuntimeOptions
 from maas.models.publishing import copy_files
 from maas.models.publishing import publish as seal
@@ -40,6 +45,7 @@ def publish(
     max_queue_delay: float = 0.0,
     tolerances: Mapping[str, Tolerance] | None = None,
     allow_non_finite: bool = False,
+    idempotent: bool = True,
     description: str = "",
     license: str | None = None,  # noqa: A002 - the manifest's own word
     card: Mapping[str, Any] | None = None,
@@ -49,46 +55,60 @@ def publish(
     `model` is a PyTorch module, exported with `torch.export` so that the server needs none of its code, or with
     `form="module"` named by its import path and built there as `type(model)(**arguments)`; or a class with
     `__init__(self, directory, device, **arguments)` and `run(self, inputs)`, whose `files` are copied along. In the
-    last two cases the server must have the code, and its configuration must allow it.
+    last two cases the server must have the code, and its configuration must allow it. The model that you have is left
+    as it was, in training mode if it is.
 
-    `example_inputs` are arrays or tensors by input name, or in the order of `forward`'s parameters; with the model's
-    own answers they become the golden sample that every load is held against. Unless declared, as in
-    `inputs={"ids": "int64[batch, seq]"}`, the first dimension of a tensor is `batch` and the others are fixed.
-    `dimensions` bounds the variable ones.
+    `example_inputs` are arrays or tensors by the names of `forward`'s parameters, or a list in their order; with the
+    model's own answers they become the golden sample that every load is held against. Text becomes `bytes`. Unless
+    declared, as in `inputs={"ids": "int64[batch, seq]"}`, the first dimension of a tensor is `batch` and the others are
+    fixed. `dimensions` bounds the variable ones. `max_batch_size` is the most rows of a batch, and so of a request. A
+    request whose model process died is run again unless `idempotent` is false.
 
-    Raises `InvalidRequest` for bad names and declarations and for a version that exists; `BadArtifact`, `Forbidden`,
-    `ModelFailed` or `WorkerDied` where the version could not be loaded and proven. The repository is then unchanged.
+    Raises `InvalidRequest` for bad names, examples and declarations and for a version that exists; `BadArtifact`,
+    `Forbidden`, `ModelFailed` or `WorkerDied` where the version could not be loaded and proven. The repository is then
+    unchanged.
     """
-    sample = _name(model, example_inputs)
+    _check_model(model)
     options = dict(arguments or {})
-    folder_of_files = Path(files) if files is not None else None
+    _check_plain("card", card or {})
+    _check_plain("arguments", options)
+    sample = _name(model, example_inputs)
+    _check_sample(model, sample, allow_non_finite)
+    folder_of_files = Path(files).expanduser() if files is not None else None
     declared = inputs or _declare(sample)
     # A module gets its inputs by position: the declaration keeps the order of `forward`.
     declared_inputs = {key: declared[key] for key in (*sample, *declared) if key in declared}
-    declared_outputs = dict(outputs or _declare(_answer(model, sample, options, folder_of_files)))
-    signature = Signature.parse(declared_inputs, declared_outputs, dict(dimensions or {}))
-    check_inputs(signature, sample)
     with TemporaryDirectory() as name_of_draft:
         draft = Path(name_of_draft)
-        if folder_of_files is not None:
-            copy_files(folder_of_files)(draft)
-        runtime = RuntimeOptions(**_write(draft, model, form, signature, sample, options))
-        described = Description(
-            runtime=runtime,
-            inputs=declared_inputs,
-            outputs=declared_outputs,
-            dimensions=dict(dimensions or {}),
-            batching=Batching(max_batch_size=max_batch_size, max_queue_delay=max_queue_delay),
-            tolerances={**DEFAULT_TOLERANCES, **(tolerances or {})},
-            allow_non_finite=allow_non_finite,
-            description=description,
-            license=license,
-            card=dict(card or {}),
-        )
+        try:
+            declared_outputs = dict(outputs or _declare(_answer(model, sample, options, folder_of_files)))
+            signature = Signature.parse(declared_inputs, declared_outputs, dict(dimensions or {}))
+            check_inputs(signature, sample)
+            if folder_of_files is not None:
+                copy_files(folder_of_files)(draft)
+            described = Description(
+                runtime=RuntimeOptions(**_write(draft, model, form, signature, sample, options)),
+                inputs=declared_inputs,
+                outputs=declared_outputs,
+                dimensions=dict(dimensions or {}),
+                batching=Batching(max_batch_size=max_batch_size, max_queue_delay=max_queue_delay),
+                tolerances={**DEFAULT_TOLERANCES, **(tolerances or {})},
+                allow_non_finite=allow_non_finite,
+                idempotent=idempotent,
+                description=description,
+                license=license,
+                card=dict(card or {}),
+                made_with=_versions(model),
+            )
+        except ModelFailed as error:  # here it is the author's own call that does not fit the model
+            raise InvalidRequest(error.message) from error
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise InvalidRequest(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
         needs_code = isinstance(model, type) or form == "module"
         code = (model if isinstance(model, type) else type(model)).__module__
         stored = seal(
-            Repository(Path(repository)),
+            Repository(Path(repository).expanduser()),
             name,
             described,
             copy_files(draft),
@@ -132,27 +152,137 @@ def _answer(
     return answer(model, sample)
 
 
+def _check_model(model: object) -> None:
+    """Raise `InvalidRequest` unless `model` is an instance of a PyTorch module, or a class that is none."""
+    torch = sys.modules.get("torch")  # who has a module has loaded it, and who has none need not
+    module = torch.nn.Module if torch is not None else ()
+    if isinstance(model, type):
+        if issubclass(model, module):
+            raise InvalidRequest(
+                f"{model.__name__} is a class of modules; give an instance, {model.__name__}(…)"
+            )
+        if not callable(getattr(model, "run", None)):
+            raise InvalidRequest(f"class {model.__name__} has no method `run(self, inputs)`")
+    elif not isinstance(model, module):
+        raise InvalidRequest(
+            f"the model is a {type(model).__name__}; expected a torch.nn.Module, or a class with `run(self, inputs)`"
+        )
+
+
+def _check_plain(path: str, value: object) -> None:
+    """Raise `InvalidRequest` with the path of the first member that a manifest cannot hold, for no JSON could."""
+    try:
+        if isinstance(value, Mapping):
+            for key, inner in value.items():
+                if not isinstance(key, str):
+                    raise InvalidRequest(f"{path} has the key {key!r}; JSON has only text for keys")
+                _check_plain(f"{path}.{key}", inner)
+        elif isinstance(value, (list, tuple)):
+            for index, inner in enumerate(value):
+                _check_plain(f"{path}[{index}]", inner)
+        elif not isinstance(value, float):
+            orjson.dumps(value, option=orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_DATACLASS)
+    except RecursionError:
+        raise InvalidRequest(f"{path[:40]}… is nested too deeply, or in itself") from None
+    except TypeError as error:
+        raise InvalidRequest(f"{path} is a {type(value).__name__} that JSON cannot hold: {error}") from error
+
+
+def _check_sample(model: object, sample: Tensors, allow_non_finite: bool) -> None:
+    if not sample:
+        raise InvalidRequest("example_inputs is empty; a model has at least one input")
+    for key, array in sample.items():
+        if array.dtype.kind == "O" and not isinstance(model, type):
+            raise InvalidRequest(f"example input {key!r} holds text, which is no tensor of PyTorch")
+        if array.dtype.kind == "f" and not allow_non_finite and not np.isfinite(array).all():
+            raise InvalidRequest(
+                f"example input {key!r} holds NaN or infinity: say allow_non_finite=True if the model is to take them"
+            )
+
+
+def _versions(model: object) -> dict[str, str]:
+    """What made the version; where it loads elsewhere but answers differently, one asks for these first."""
+    ours = {"python": platform.python_version(), "maas": __version__}
+    return ours if isinstance(model, type) else ours | {"torch": str(sys.modules["torch"].__version__)}
+
+
 def _name(
     model: torch.nn.Module | type, example_inputs: Mapping[str, Any] | Sequence[Any]
 ) -> dict[str, Array]:
-    """Example inputs as arrays by name; those given in order have the names of `forward`'s parameters.
-
-    A mapping whose names are all parameters of `forward` is put into their order, any other keeps its own.
-    """
+    """Example inputs as arrays by name: in the order of `forward`, since a module gets them by position."""
     if isinstance(example_inputs, Mapping):
-        names = list(example_inputs)
-        parameters = [] if isinstance(model, type) else list(inspect.signature(model.forward).parameters)
-        if set(names) <= set(parameters):
-            names.sort(key=parameters.index)
-        return {key: np.asarray(example_inputs[key]) for key in names}
+        names = list(example_inputs) if isinstance(model, type) else _in_order(model, list(example_inputs))
+        return {key: _array(key, example_inputs[key]) for key in names}
     if isinstance(model, type):
         raise InvalidRequest(
             "a class has no `forward` to name its inputs by; give example_inputs as a mapping"
         )
-    parameters = list(inspect.signature(model.forward).parameters)
-    if isinstance(example_inputs, (str, bytes)) or len(example_inputs) > len(parameters):
+    if not isinstance(example_inputs, (list, tuple)):
+        raise InvalidRequest(
+            f"example_inputs is a {type(example_inputs).__name__}; expected a mapping by name, or a list"
+        )
+    parameters, is_variadic = _parameters(model)
+    if is_variadic and len(example_inputs) > len(parameters):
+        raise InvalidRequest("forward does not name all its inputs; give example_inputs as a mapping")
+    if len(example_inputs) > len(parameters):
         raise InvalidRequest(f"forward takes {len(parameters)} inputs: {', '.join(parameters)}")
-    return {key: np.asarray(value) for key, value in zip(parameters, example_inputs, strict=False)}
+    names = _in_order(model, list(parameters)[: len(example_inputs)])
+    return {key: _array(key, value) for key, value in zip(names, example_inputs, strict=True)}
+
+
+def _in_order(model: torch.nn.Module, names: list[str]) -> list[str]:
+    """`names` in the order of `forward`'s parameters, with those that go to its `*args` after them.
+
+    Raises `InvalidRequest` where they cannot be passed by position, or name anything else.
+    """
+    parameters, is_variadic = _parameters(model)
+    order = list(parameters)
+    if is_variadic:
+        return sorted(names, key=lambda name: order.index(name) if name in parameters else len(order))
+    if unknown := [name for name in names if name not in parameters]:
+        raise InvalidRequest(f"forward has no parameter {unknown[0]!r}; it takes {', '.join(order)}")
+    last = max(map(order.index, names), default=-1)
+    # Only trailing parameters may be left to their defaults: a gap before another would be filled by it.
+    for place, (name, needed) in enumerate(parameters.items()):
+        if name not in names and (needed or place < last):
+            raise InvalidRequest(f"forward's parameter {name!r} is missing; it takes {', '.join(order)}")
+    return sorted(names, key=order.index)
+
+
+def _parameters(model: torch.nn.Module) -> tuple[dict[str, bool], bool]:
+    """Those of `forward` that a position reaches, with whether each is needed; and whether it takes any others."""
+    found = inspect.signature(model.forward).parameters.values()
+    by_position = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return (
+        {each.name: each.default is each.empty for each in found if each.kind in by_position},
+        any(each.kind in variadic for each in found),
+    )
+
+
+def _array(name: str, value: Any) -> Array:
+    """`value`, an array, a tensor or nested lists, as an array of a kind that a model can take; text as bytes."""
+    try:
+        tensor = value.detach().cpu() if hasattr(value, "detach") else value
+        array = np.asarray(tensor)
+        if array.dtype.kind in "USO":
+            return _as_bytes(array)
+    except (TypeError, ValueError, RuntimeError) as error:
+        what = getattr(value, "dtype", type(value).__name__)
+        raise InvalidRequest(
+            f"example input {name!r} ({what}) is no tensor of a known dtype: {error}"
+        ) from error
+    return array
+
+
+def _as_bytes(array: Array) -> Array:
+    """Elements that are `str` in UTF-8; raises ValueError for what is no text."""
+    converted = np.empty(array.shape, dtype=object)
+    for index, element in np.ndenumerate(array):
+        if not isinstance(element, (str, bytes)):
+            raise ValueError(f"it holds a {type(element).__name__}")
+        converted[index] = element.encode() if isinstance(element, str) else bytes(element)
+    return converted
 
 
 def _declare(arrays: Tensors) -> dict[str, str]:

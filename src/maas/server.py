@@ -27,7 +27,7 @@ from maas.api.door import Door
 from maas.batching.backlog import Backlog
 from maas.batching.execution import BatchObservation
 from maas.batching.permits import Permits
-from maas.config import Configuration, ServerOptions
+from maas.config import Configuration, ServerOptions, is_loopback
 from maas.edge.connection import Connection
 from maas.edge.edge import Edge
 from maas.errors import ConfigurationError
@@ -79,7 +79,13 @@ async def serve(configuration: Configuration, sock: socket.socket) -> None:
     gateway = Gateway(registry)
     recorder = RequestRecorder(metrics, _access_policy(configuration))
     edge = _build_edge(configuration, Door(gateway, recorder, configuration.limits.requests))
-    app = create_app(gateway, metrics, recorder, readiness_needs_all=configuration.server.readiness == "all")
+    app = create_app(
+        gateway,
+        metrics,
+        recorder,
+        readiness_needs_all=configuration.server.readiness == "all",
+        allow_control=is_loopback(configuration.server.host),
+    )
     http = _build_http(app, edge)
     host, port = sock.getsockname()[:2]
     log.info("listening", host=host, port=port, models=[live.label for live in registry.versions()])
@@ -89,8 +95,10 @@ async def serve(configuration: Configuration, sock: socket.socket) -> None:
         with _signals() as (stop, abort):
             async with asyncio.TaskGroup() as group:
                 models = group.create_task(registry.serve())
+                watching = group.create_task(_watch(registry, configuration.watch_seconds))
                 group.create_task(http.serve([sock]))
                 await stop.wait()
+                watching.cancel()
                 await _drain(configuration.server, edge, gateway, abort)
                 models.cancel()
                 http.should_exit = True
@@ -184,6 +192,14 @@ async def _first_of(*events: Coroutine[Any, Any, object], seconds: float) -> Non
         await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         for wait in waits:
             wait.cancel()
+
+
+async def _watch(registry: Registry, seconds: float) -> None:
+    """Look at the repository every `seconds`; never where that is 0. File systems that are mounted over a network tell
+    nobody of changes, so looking is what works everywhere."""
+    while seconds:
+        await asyncio.sleep(seconds)
+        registry.refresh()
 
 
 @contextmanager

@@ -129,6 +129,7 @@ async def serving(
     configuration: Mapping[str, Any] | None = None,
     access: AccessPolicy | None = None,
     readiness_needs_all: bool = False,
+    allow_control: bool = False,
 ) -> AsyncIterator[Service]:
     """An application over `models`; one that is not given a state is ready and has one instance."""
     settings = Configuration.model_validate(configuration or {})
@@ -155,6 +156,7 @@ async def serving(
         metrics,
         RequestRecorder(metrics, access or AccessPolicy()),
         readiness_needs_all=readiness_needs_all,
+        allow_control=allow_control,
     )
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     instances: dict[str, FakeInstance] = {}

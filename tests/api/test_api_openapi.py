@@ -243,6 +243,11 @@ async def test_every_plain_route_is_documented() -> None:
         "POST /v2/models/{model}/infer",
         "POST /v2/models/{model}/versions/{version}/infer",
         "GET /metrics",
+        "POST /admin/refresh",
+        "POST /admin/models/{model}/load",
+        "POST /admin/models/{model}/versions/{version}/load",
+        "POST /admin/models/{model}/unload",
+        "POST /admin/models/{model}/versions/{version}/unload",
     }
     assert {path for path in found if "/predict/" not in path} == expected
     for path, operation in found.items():

@@ -24,24 +24,24 @@ class Double:
 
 
 class Moody(Double):
-    """Doubles, unless the first element says otherwise: -1 raises, -2 dies, -3 gives a row too many, -4 NaN, -5 raises with
+    """Doubles, unless the first element of a row says otherwise: -1 raises, -2 dies, -3 gives a row too many, -4 NaN, -5 raises with
     half a character, -6 exits, -7 dies and leaves a child behind that holds its descriptors."""
 
     def run(self, inputs: Tensors) -> Tensors:
-        mood = float(inputs["x"].flat[0])
-        if mood == -1:
+        moods = set(inputs["x"][:, 0].tolist())
+        if -1 in moods:
             raise RuntimeError(f"no such thing in {Path('/secret/place')}")
-        if mood == -2:
+        if -2 in moods:
             os.kill(os.getpid(), signal.SIGKILL)
-        if mood == -3:
+        if -3 in moods:
             return {"y": np.concatenate([inputs["x"], inputs["x"][:1]])}
-        if mood == -4:
+        if -4 in moods:
             return {"y": inputs["x"] * np.float32("nan")}
-        if mood == -5:
+        if -5 in moods:
             raise ValueError("\ud800")
-        if mood == -6:
+        if -6 in moods:
             sys.exit(3)
-        if mood == -7:
+        if -7 in moods:
             if os.fork() == 0:
                 time.sleep(60)
             os.kill(os.getpid(), signal.SIGKILL)

@@ -9,9 +9,11 @@ import threading
 import time as real_time
 from concurrent.futures import ThreadPoolExecutor
 
+import httpx
 import pytest
 
 from maas.client import AsyncClient, Client
+from maas.client.transport import past_proxies
 from maas.errors import ConnectionLost, DeadlineExceeded, QueueFull, ServerUnreachable
 
 PATIENCE = 5.0  # seconds within which a bounded call must be over, on a busy machine
@@ -180,3 +182,35 @@ def test_clients_say_where_they_point():
     with Client("http://127.0.0.1:9") as client:
         assert repr(client) == "<Client http://127.0.0.1:9>"
     assert repr(AsyncClient("http://127.0.0.1:9")) == "<AsyncClient http://127.0.0.1:9>"
+
+
+def test_a_loopback_server_is_reached_past_any_proxy(ask, loopback, monkeypatch):
+    """HTTP_PROXY is for other machines: a proxy has no way to this one's own addresses."""
+    for name in ("http_proxy", "HTTP_PROXY", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+
+    def models(handler, stopped):
+        body = b'{"models": []}'
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(len(body)))
+        handler.end_headers()
+        handler.wfile.write(body)
+
+    assert ask("models", options={"url": loopback(models).url}) == []
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("http://localhost:8000", False),
+        ("http://127.0.0.1", False),
+        ("http://127.9.9.9", False),
+        ("http://[::1]:8000", False),
+        ("http://10.0.0.1", True),
+        ("https://models.example.org", True),
+        ("http://localhost.example.org", True),
+    ],
+)
+def test_only_loopback_addresses_pass_the_proxy_by(url, expected):
+    """Every other server is reached as the environment says."""
+    assert (past_proxies(httpx.URL(url)) == {}) is expected

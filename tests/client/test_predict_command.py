@@ -72,6 +72,13 @@ def test_version_and_id_are_passed_on(run):
     assert result.stderr == "line/1, request call-7: queue 0.012 ms, compute 1.300 ms, total 1.900 ms\n"
 
 
+def test_a_version_may_stand_behind_the_name(run):
+    """NAME/VERSION asks for a version, as with `maas verify`; two of them are wrong usage."""
+    assert run("line/1", "--json", '{"x": 1}').paths == ["/predict/line/versions/1"]
+    result = run("line/1", "--json", '{"x": 1}', "--version", "2")
+    assert (result.exit_code, result.paths) == (2, [])
+
+
 def test_numbers_that_are_not_finite_are_printed_as_they_came(run):
     """NaN stays NaN on its way through the command, in both directions."""
     assert run("line", "--json", '{"x": [NaN, 1]}').stdout == '{"y":[NaN,1.0]}\n'

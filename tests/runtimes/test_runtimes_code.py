@@ -108,3 +108,20 @@ def test_a_class_that_no_other_process_can_import_is_refused() -> None:
         with pytest.raises(BadArtifact, match="put it into a module of its own"):
             path_of(cls)
     assert path_of(Artifact) == "maas.runtimes.contract:Artifact"
+
+
+def test_a_failed_import_names_the_module_and_no_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python's own text of an ImportError holds a path of the machine: it goes to the log, not to the caller."""
+    (tmp_path / "wants_much.py").write_text("from json import no_such_thing\n")
+    (tmp_path / "wants_more.py").write_text("import no_such_package\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(
+        BadArtifact, match=r"module 'wants_much' cannot be imported: .* over 'json'$"
+    ) as refused:
+        import_class("wants_much:Model", ["wants_much"])
+    assert "/" not in refused.value.message
+    assert "no_such_thing" in refused.value.trace
+    with pytest.raises(BadArtifact, match=r"there is no module 'no_such_package'$"):
+        import_class("wants_more:Model", ["wants_more"])

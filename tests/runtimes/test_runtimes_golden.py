@@ -87,7 +87,7 @@ def test_samples_are_read_as_they_were_written(
         samples.append(GoldenSample({"in": x, "flag": np.array(True)}, {"out.1": x[:, 0]}))
     directory = tmp_path_factory.mktemp("golden")
     save_golden(directory, samples)
-    loaded = load_golden(directory, signature)
+    loaded = load_golden(directory, signature, allow_non_finite=True)
     assert len(loaded) == len(samples)
     for one, other in zip(loaded, samples, strict=True):
         assert identical(one.inputs["in"], other.inputs["in"])
@@ -351,3 +351,30 @@ def test_rows_and_stacks_are_each_other_s_undoing() -> None:
     again = stack_samples(signature, rows)
     for before, after in ((whole.inputs, again.inputs), (whole.outputs, again.outputs)):
         assert all(np.array_equal(before[name], after[name]) for name in before)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("kind", ["input", "output"])
+def test_a_sample_that_is_not_finite_needs_permission(tmp_path: Path, value: float, kind: str) -> None:
+    """NaN and infinities in a golden sample are refused by name unless the manifest allows them."""
+    signature = Signature.parse({"x": "float32[2]"}, {"y": "float32[2]"}, {})
+    good, bad = np.array([1, 2], np.float32), np.array([1, value], np.float32)
+    arrays = {"input": good, "output": good} | {kind: bad}
+    save_golden(tmp_path, [GoldenSample({"x": arrays["input"]}, {"y": arrays["output"]})])
+    name = {"input": "x", "output": "y"}[kind]
+    with pytest.raises(BadArtifact, match=f"the golden sample's {kind} '{name}' holds (NaN|an infinity)"):
+        load_golden(tmp_path, signature)
+    (sample,) = load_golden(tmp_path, signature, allow_non_finite=True)
+    np.testing.assert_array_equal(sample.outputs["y"], arrays["output"])
+
+
+def test_a_missing_sample_is_told_with_what_to_do_and_no_path(tmp_path: Path) -> None:
+    """Callers see the message, so it names the file and never its folder."""
+    signature = Signature.parse({"x": "float32[2]"}, {"y": "float32[2]"}, {})
+    with pytest.raises(BadArtifact, match=r"golden\.safetensors is missing: give --example FILE") as refused:
+        load_golden(tmp_path, signature)
+    assert str(tmp_path) not in refused.value.message
+    (tmp_path / "golden.safetensors").mkdir()
+    with pytest.raises(BadArtifact, match="does not hold samples of this model") as refused:
+        load_golden(tmp_path, signature)
+    assert str(tmp_path) not in refused.value.message

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import pickle
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -234,3 +235,31 @@ def test_a_model_runs_without_gradients_and_in_evaluation_mode(forms: Mapping[st
     module = nn.Sequential(nn.Linear(3, 3), nn.Dropout(0.5)).train()
     x: Tensors = {"x": np.ones((1, 3), np.float32)}
     assert np.array_equal(answer(module, x)["output"], answer(module, x)["output"])
+
+
+@pytest.mark.parametrize(("form", "file"), [("exported", "model.pt2"), ("module", "model.safetensors")])
+def test_a_missing_file_is_told_by_its_name_alone(
+    forms: Mapping[str, Artifact], tmp_path: Path, form: str, file: str
+) -> None:
+    """Callers see why a version does not load, so the message holds no path."""
+    artifact = dataclasses.replace(forms[form], directory=tmp_path)
+    with pytest.raises(BadArtifact, match=f"^{re.escape(file)} is missing$"):
+        RUNTIME.load(artifact, Placement())
+
+
+@pytest.mark.parametrize(("form", "file"), [("exported", "model.pt2"), ("module", "model.safetensors")])
+def test_an_unreadable_file_is_told_without_its_path(
+    forms: Mapping[str, Artifact], tmp_path: Path, form: str, file: str
+) -> None:
+    """What the system or torch says of a file is for the log."""
+    (tmp_path / file).mkdir()
+    with pytest.raises(BadArtifact, match=f"^{re.escape(file)} ") as refused:
+        RUNTIME.load(dataclasses.replace(forms[form], directory=tmp_path), Placement())
+    assert "/" not in refused.value.message
+
+
+def test_an_output_that_no_array_can_hold_is_named() -> None:
+    """NumPy has no bfloat16: the model's failure names the output and its type."""
+    runner = TorchRunner(lambda x: x.bfloat16(), ("x",), ("y",), torch.device("cpu"))
+    with pytest.raises(ModelFailed, match=r"output 'y' is torch\.bfloat16"):
+        runner.run({"x": np.ones(2, np.float32)})

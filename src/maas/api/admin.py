@@ -28,7 +28,8 @@ def operations(metrics: Metrics) -> APIRouter:
 
 def control(gateway: Gateway, *, is_allowed: bool) -> APIRouter:
     """Load and unload versions while the others are served. Without `is_allowed` it answers 403."""
-    router = APIRouter(prefix="/admin", tags=["operations"])
+    refused: dict[int | str, dict[str, Any]] = {403: {"description": "Others can reach the server."}}
+    router = APIRouter(prefix="/admin", tags=["operations"], responses=refused)
     registry = gateway.registry
 
     def check_allowed() -> None:

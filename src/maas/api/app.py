@@ -31,7 +31,12 @@ _TAGS = [
 
 
 def create_app(
-    gateway: Gateway, metrics: Metrics, recorder: RequestRecorder, *, readiness_needs_all: bool = False
+    gateway: Gateway,
+    metrics: Metrics,
+    recorder: RequestRecorder,
+    *,
+    readiness_needs_all: bool = False,
+    allow_control: bool = False,
 ) -> FastAPI:
     """The whole HTTP surface. The hot routes come first: routing looks at them in order."""
     app = FastAPI(
@@ -55,6 +60,7 @@ def create_app(
     app.include_router(native.catalogue(gateway))
     app.include_router(open_inference.metadata(gateway, needs_all=readiness_needs_all))
     app.include_router(admin.operations(metrics))
+    app.include_router(admin.control(gateway, is_allowed=allow_control))
     add_docs(app)
     app.add_exception_handler(MaasError, _on_error)
     app.add_exception_handler(HTTPException, _on_http_exception)

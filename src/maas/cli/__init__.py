@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import errno
 import sys
+from typing import Annotated
 
 import typer
 
+from maas import __version__
 from maas.cli import config, predict, publish, serve, train, verify
 from maas.errors import MaasError
+
+# What stands in the way of a command and is for its user to change: rights, space, a file in place of a folder.
+_FORESEEN = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.EEXIST}
+
+# Packages that only extras bring, and the extra that a command needs as a whole; the others need `server`.
+_OPTIONAL = {
+    *("fastapi", "msgspec", "prometheus_client", "pydantic", "safetensors", "structlog", "uvicorn", "yaml"),
+    *("torch", "rich", "sklearn", "statsmodels"),
+}
+_EXTRAS = {"publish": "torch", "verify": "torch", "train": "training"}
 
 app = typer.Typer(
     name="maas",
@@ -16,6 +29,23 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"maas {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Model as a Service: train, publish, serve and call models."""
+
+
 app.command()(train.train)
 app.command()(publish.publish)
 app.command()(verify.verify)
@@ -31,22 +61,22 @@ def main() -> None:
     except MaasError as error:
         typer.echo(f"Error: {error.message}", err=True)
         sys.exit(1)
-    except ModuleNotFoundError as error:
-        if (extra := _extra_for(error.name or "")) is None:
+    except OSError as error:
+        if error.errno not in _FORESEEN:
             raise
-        typer.echo(f"Error: this command needs {error.name!r}: pip install 'maas[{extra}]'", err=True)
+        where = f"{error.filename}: " if error.filename is not None else ""
+        typer.echo(f"Error: {where}{error.strerror}", err=True)
+        sys.exit(1)
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if (extra := _extra_for(package, sys.argv[1:])) is None:
+            raise
+        typer.echo(f"Error: this command needs {package!r}: pip install 'maas[{extra}]'", err=True)
         sys.exit(1)
 
 
-def _extra_for(module: str) -> str | None:
-    """The extra that brings a package, or None for a module that none of ours does."""
-    top = module.partition(".")[0]
-    if top in ("torch",):
-        return "torch"
-    if top in ("sklearn", "statsmodels", "rich"):
-        return "training"
-    return (
-        "server"
-        if top in ("fastapi", "msgspec", "pydantic", "safetensors", "structlog", "uvicorn", "yaml")
-        else None
-    )
+def _extra_for(package: str, arguments: list[str]) -> str | None:
+    """The extra that a command needs where `package` is missing, or None for one that none of ours brings."""
+    if package not in _OPTIONAL:
+        return None
+    return _EXTRAS.get(next((word for word in arguments if not word.startswith("-")), ""), "server")

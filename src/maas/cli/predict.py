@@ -15,7 +15,9 @@ from maas.errors import MaasError
 
 
 def predict(
-    model: Annotated[str, typer.Argument(help="Name of the model.")],
+    model: Annotated[
+        str, typer.Argument(metavar="NAME[/VERSION]", help="By default the server chooses the version.")
+    ],
     source: Annotated[
         str,
         typer.Option(
@@ -25,7 +27,7 @@ def predict(
         ),
     ],
     url: Annotated[str, typer.Option(help="Where the server answers.")] = DEFAULT_URL,
-    version: Annotated[str | None, typer.Option(help="Version; by default the server chooses.")] = None,
+    version: Annotated[str | None, typer.Option(help="The same as NAME/VERSION.")] = None,
     timeout: Annotated[float, typer.Option(min=0.001, help="Seconds for the call, with retries.")] = 30.0,
     request_id: Annotated[str | None, typer.Option(help="Id of the call in the server's log.")] = None,
     timing: Annotated[
@@ -36,10 +38,15 @@ def predict(
 
     A single sample has the declared shape without the batch dimension; one rank more is a batch of samples.
     """
+    name, slash, named = model.partition("/")
+    if slash and version is not None:
+        raise typer.BadParameter(f"{model!r} says a version, and --version another")
     inputs = _inputs(source)
     try:
         with Client(url, timeout=timeout) as client:
-            prediction = client.predict(model, inputs, version=version, request_id=request_id)
+            prediction = client.predict(
+                name, inputs, version=named if slash else version, request_id=request_id
+            )
     except MaasError as error:
         typer.echo(_sentence(error), err=True)
         raise typer.Exit(1) from None

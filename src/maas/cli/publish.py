@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from maas.errors import BadArtifact
 
 
 def publish(
@@ -27,12 +31,19 @@ def publish(
     ] = None,
 ) -> None:
     """Seal DIRECTORY into a version: hashed, proven against its golden samples, and renamed into place."""
-    from maas.models.manifest import MANIFEST, read_description
+    from maas.models.manifest import read_description
     from maas.models.publishing import copy_files, record_golden
     from maas.models.publishing import publish as seal
     from maas.models.repository import Repository
+    from maas.runtimes.contract import MANIFEST
+    from maas.runtimes.golden import GOLDEN
 
+    if allow_code:
+        sys.path.append(os.getcwd())  # where a model process looks for it too
+    repository = repository.expanduser()
     description = read_description(_read(directory / MANIFEST))
+    if example is None and not (directory / GOLDEN).exists():
+        raise BadArtifact(f"{GOLDEN} is missing: give --example FILE, or write it")
     copy = copy_files(directory)
     record = record_golden(description, _inputs(example), allow_code or ()) if example is not None else None
 
@@ -55,8 +66,10 @@ def publish(
 def _read(file: Path) -> str:
     try:
         return file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise typer.BadParameter(f"{file} cannot be read: {error}") from error
+    except OSError as error:
+        raise typer.BadParameter(f"{file} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise typer.BadParameter(f"{file} is no text in UTF-8") from error
 
 
 def _inputs(file: Path) -> dict[str, object]:

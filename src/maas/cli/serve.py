@@ -28,6 +28,6 @@ def _overrides(repository: Path | None, host: str | None, port: int | None) -> d
     """The options that were given, as a tree like the file's."""
     server = {key: value for key, value in (("host", host), ("port", port)) if value is not None}
     return {
-        **({"repository": str(repository)} if repository is not None else {}),
+        **({"repository": str(repository.expanduser())} if repository is not None else {}),
         **({"server": server} if server else {}),
     }

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -40,6 +42,7 @@ def train(
         raise typer.BadParameter(
             "give one RECIPE, or --all (with --missing, if you like); --name goes with one"
         )
+    repository = repository.expanduser()
     chosen = list(recipes().values()) if recipe is None else [find_recipe(recipe)]
     if missing:
         from maas.models.repository import Repository
@@ -53,17 +56,22 @@ def train(
 def _train(chosen: list[Recipe], repository: Path, name: str | None, options: TrainingOptions) -> None:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.table import Column
 
     from maas.models.repository import Repository
     from maas.training.publishing import publish_trained
 
+    repository.mkdir(parents=True, exist_ok=True)
+    with TemporaryFile(dir=repository):  # before the training, not after it
+        pass
     columns = (
         TextColumn("{task.description:20}"),
-        BarColumn(),
+        BarColumn(bar_width=16),
         TimeElapsedColumn(),
-        TextColumn("{task.fields[phase]}"),
+        TextColumn("{task.fields[phase]}", table_column=Column(no_wrap=True, overflow="ellipsis")),
     )
-    with Progress(*columns, console=Console(stderr=True)) as bars:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, disable=not console.is_terminal, redirect_stdout=False) as bars:
         for recipe in chosen:
             bar = bars.add_task(recipe.name, total=None, phase="data")
 
@@ -73,8 +81,14 @@ def _train(chosen: list[Recipe], repository: Path, name: str | None, options: Tr
             trained = recipe.train(options, advance)
             bars.update(bar, phase="publishing")
             stored = publish_trained(trained, name or recipe.name, Repository(repository))
-            bars.update(bar, completed=1, total=1, phase=f"{stored.label}  {_headline(trained.card)}")
-            typer.echo(stored.label)
+            bars.update(bar, completed=1, total=1, phase=stored.label)
+            said = f"{stored.label}  {_headline(trained.card)}"
+            if console.is_terminal:
+                bars.console.print(said, highlight=False)
+            else:
+                typer.echo(said, err=True)
+            if not (console.is_terminal and sys.stdout.isatty()):  # there the line above has said it
+                typer.echo(stored.label)
 
 
 def _headline(card: Mapping[str, Any]) -> str:

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from maas.errors import ModelNotFound
+
 
 def verify(
     model: Annotated[str, typer.Argument(metavar="NAME[/VERSION]", help="The highest version unless told.")],
@@ -21,7 +23,12 @@ def verify(
     from maas.models.verification import verify as prove
 
     name, _, version = model.partition("/")
-    stored = Repository(repository).read(name, version or None)
+    there = Repository(repository.expanduser())
+    try:
+        stored = there.read(name, version or None)
+    except ModelNotFound as error:
+        known = ", ".join(each for each in there.models() if there.versions(each))
+        raise ModelNotFound(f"{error.message}; models in {repository}: {known or 'none'}") from error
     seconds = prove(stored, allow_code=allow_code or (), device=device)
     tolerances = ", ".join(
         f"{dtype}: {tolerance.relative:g} relative, {tolerance.absolute:g} absolute"

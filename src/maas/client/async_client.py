@@ -16,7 +16,7 @@ import httpx
 from maas.client.attempts import AttemptPolicy, Attempts
 from maas.client.calls import Call, Prediction, health_call, model_call, models_call, predict_call, shown
 from maas.client.replies import Reply
-from maas.client.transport import DEFAULT_URL, LIMITS, parse_url, transport_errors
+from maas.client.transport import DEFAULT_URL, LIMITS, parse_url, past_proxies, transport_errors
 from maas.errors import DeadlineExceeded, MaasError, Unavailable
 
 T = TypeVar("T")
@@ -49,6 +49,7 @@ class AsyncClient:
             limits=LIMITS,
             timeout=httpx.Timeout(None, connect=connect_timeout),  # the rest is `asyncio.timeout`'s
             transport=transport,
+            mounts=past_proxies(address),
         )
 
     async def predict(

@@ -33,7 +33,7 @@ _BY_CODE: Mapping[str, type[MaasError]] = {
     kind.code: kind
     for kind in vars(errors).values()
     if isinstance(kind, type) and issubclass(kind, MaasError)
-} | {"non_finite_output": ModelFailed}
+} | {"model_crashed": ModelFailed, "non_finite_output": ModelFailed}
 
 _BY_STATUS: Mapping[int, type[MaasError]] = {
     401: Forbidden,

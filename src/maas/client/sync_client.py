@@ -13,7 +13,14 @@ import httpx
 from maas.client.attempts import AttemptPolicy, Attempts
 from maas.client.calls import Call, Prediction, health_call, model_call, models_call, predict_call, shown
 from maas.client.replies import Reply
-from maas.client.transport import DEFAULT_URL, LIMITS, PhaseTimeouts, parse_url, transport_errors
+from maas.client.transport import (
+    DEFAULT_URL,
+    LIMITS,
+    PhaseTimeouts,
+    parse_url,
+    past_proxies,
+    transport_errors,
+)
 from maas.errors import DeadlineExceeded, MaasError, Unavailable
 
 T = TypeVar("T")
@@ -26,6 +33,7 @@ class Client:
     them; `connect_timeout` is for one connection. `transport`, `clock`, `sleep` and `jitter` stand in for network,
     time and chance in tests. Raises `InvalidRequest` if an option makes no sense.
 
+    HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY are obeyed, but for a server on a loopback address.
     An answer that arrives in pieces is cut off at the first piece after the deadline.
     """
 
@@ -45,7 +53,9 @@ class Client:
         self._server = shown(address)
         self._policy = AttemptPolicy(timeout, retries, connect_timeout, clock, jitter)
         self._sleep = sleep
-        self._http = httpx.Client(base_url=address, limits=LIMITS, transport=transport)
+        self._http = httpx.Client(
+            base_url=address, limits=LIMITS, transport=transport, mounts=past_proxies(address)
+        )
 
     def predict(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -33,6 +34,15 @@ def parse_url(url: str) -> httpx.URL:
     if parsed.scheme not in ("http", "https") or not parsed.host:
         raise InvalidRequest(f"{url!r} is no URL of a server; expected one such as http://127.0.0.1:8000")
     return parsed
+
+
+def past_proxies(server: httpx.URL) -> dict[str, None]:
+    """httpx's mounts that pass HTTP_PROXY and its like by for `server` on a loopback address, where no proxy has a way."""
+    try:
+        is_loopback = ipaddress.ip_address(server.host).is_loopback
+    except ValueError:
+        is_loopback = server.host == "localhost"
+    return {"http://": None, "https://": None} if is_loopback else {}
 
 
 class PhaseTimeouts(dict[str, float]):

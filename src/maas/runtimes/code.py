@@ -25,7 +25,9 @@ def import_class(path: str, allow_code: Sequence[str], *, trusted: Sequence[str]
     try:
         found = getattr(import_module(module_name), class_name, None)
     except ImportError as error:
-        raise BadArtifact(f"module {module_name!r} cannot be imported: {error}") from error
+        raise BadArtifact(
+            f"module {module_name!r} cannot be imported: {_reason(error)}", trace=str(error)
+        ) from error
     if not isinstance(found, type):
         raise BadArtifact(f"module {module_name!r} has no class {class_name!r}")
     return found
@@ -42,3 +44,12 @@ def path_of(cls: type) -> str:
 
 def _is_within(module: str, prefix: str) -> bool:
     return module == prefix or module.startswith(prefix + ".")
+
+
+def _reason(error: ImportError) -> str:
+    """Without Python's own text, which holds paths of this machine."""
+    if isinstance(error, ModuleNotFoundError):
+        return f"there is no module {error.name!r}"
+    return f"it, or a module that it needs, raises {type(error).__name__}" + (
+        f" over {error.name!r}" if error.name else ""
+    )

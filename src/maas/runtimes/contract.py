@@ -9,13 +9,16 @@ from typing import Any, Protocol
 
 from maas.types import Signature, Tensors
 
+MANIFEST = "model.yaml"
+"""The one file of a version that is not in the list of its files."""
+
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
     """A version's files and how its manifest says they are to be opened.
 
     `options` are the manifest's own for the runtime (`format`, `module`, `class`, `arguments`, …).
-    `allow_code` are the module prefixes, besides `maas`, from which the operator lets code be imported.
+    `allow_code` are the module prefixes, besides our own recipes, from which the operator lets code be imported.
     """
 
     directory: Path

@@ -43,8 +43,13 @@ def save_golden(directory: Path, samples: Sequence[GoldenSample]) -> None:
     save_file(tensors, directory / GOLDEN)
 
 
-def load_golden(directory: Path, signature: Signature) -> list[GoldenSample]:
-    """The samples of the version in `directory`; `BadArtifact` where they are missing or not its signature's."""
+def load_golden(
+    directory: Path, signature: Signature, *, allow_non_finite: bool = False
+) -> list[GoldenSample]:
+    """The samples of the version in `directory`; `BadArtifact` where they are missing or not its signature's.
+
+    NaN and infinities are refused unless the manifest allows them: no caller could send, or would get, such a sample.
+    """
     try:
         stored = load_file(directory / GOLDEN)
         count = 1 + max(int(key.partition(".")[0]) for key in stored)
@@ -63,8 +68,15 @@ def load_golden(directory: Path, signature: Signature) -> list[GoldenSample]:
         ]
         for sample in samples:
             check_outputs(signature, sample.outputs, check_inputs(signature, sample.inputs))
+    except FileNotFoundError as error:
+        raise BadArtifact(f"{GOLDEN} is missing: give --example FILE, or write it") from error
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, MaasError) as error:
-        raise BadArtifact(f"{GOLDEN} does not hold samples of this model: {error}") from error
+        raise BadArtifact(
+            f"{GOLDEN} does not hold samples of this model: {_reason(error)}", trace=str(error)
+        ) from error
+    if not allow_non_finite:
+        for sample in samples:
+            _check_finite(sample)
     return samples
 
 
@@ -113,6 +125,27 @@ def _arrangements(
     for group in groups.values():
         if len(group) > 1:
             yield f"{len(group)} samples, run as one batch,", stack_samples(signature, group)
+
+
+def _reason(error: Exception) -> str:
+    """In words that hold no path: those of our own, of the format's reader, or the kind of the error."""
+    if isinstance(error, MaasError):
+        return error.message
+    if isinstance(error, KeyError):
+        return f"tensor {error} is missing"
+    if isinstance(error, SafetensorError):
+        return str(error)
+    return (error.strerror if isinstance(error, OSError) else None) or type(error).__name__
+
+
+def _check_finite(sample: GoldenSample) -> None:
+    for kind, arrays in (("input", sample.inputs), ("output", sample.outputs)):
+        for name, array in arrays.items():
+            if array.dtype.kind == "f" and not np.isfinite(array).all():
+                what = "NaN" if np.isnan(array).any() else "an infinity"
+                raise BadArtifact(
+                    f"the golden sample's {kind} {name!r} holds {what}: say `allow_non_finite: true` if that is meant"
+                )
 
 
 def _split_all(specs: Iterable[TensorSpec], arrays: Tensors, rows: int) -> list[dict[str, Array]]:

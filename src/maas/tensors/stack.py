@@ -12,9 +12,10 @@ def stack_key(signature: Signature, inputs: Tensors) -> Hashable:
 
     The key holds what stacking along `batch` must find equal: the variable dimensions, and the very contents of
     inputs that carry no `batch` (all requests of a batch would see the same one). It is None for the usual model,
-    where every request stacks with every other.
+    where every request stacks with every other, and for one whose requests run one by one anyway.
     """
-    if not signature.has_variable_dims and all(spec.batch_axis is not None for spec in signature.inputs):
+    has_batch = all(spec.batch_axis is not None for spec in signature.inputs)
+    if not signature.is_batched or (has_batch and not signature.has_variable_dims):
         return None
     return tuple(
         _shape_without(inputs[spec.name], spec.batch_axis)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +32,6 @@ def write_exported(
     author's source lines are dropped.
     Raises `BadArtifact` where the module does not export, with what to do instead.
     """
-    module = module.eval()
     example = tuple(_for_tracing(spec, samples[0][spec.name]) for spec in signature.inputs)
     dims = _dynamic_dims(signature)
     shapes = tuple(
@@ -38,8 +39,10 @@ def write_exported(
         for spec in signature.inputs
     )
     try:
-        with torch.no_grad():
-            program: ExportedProgram = torch.export.export(module, example, dynamic_shapes=shapes)
+        with torch.no_grad(), _evaluating(module):
+            program: ExportedProgram = torch.export.export(
+                module, example, dynamic_shapes=_by_parameter(module, shapes)
+            )
     except Exception as error:  # whatever a module does while it is traced
         raise BadArtifact(
             f"the module does not export with the dimensions {', '.join(dims) or '(all fixed)'}: {error}\n"
@@ -64,7 +67,6 @@ def write_module(
 
     The module is built again as `type(module)(**arguments)` where it is served, so its code must be there.
     """
-    module = module.eval()
     path = path_of(type(module))
     save_file(_separate(module.state_dict()), directory / WEIGHTS)
     _write_golden(directory, module, signature, samples)
@@ -77,8 +79,8 @@ def answer(module: torch.nn.Module, inputs: Tensors) -> Tensors:
     Raises `ModelFailed` where it returns anything but tensors.
     """
     tensors = [torch.from_numpy(array) for array in inputs.values()]
-    with torch.inference_mode():
-        result = module.eval()(*tensors)
+    with torch.inference_mode(), _evaluating(module):
+        result = module(*tensors)
     if isinstance(result, Mapping):
         names = tuple(map(str, result))
     elif isinstance(result, (tuple, list)):
@@ -94,7 +96,20 @@ def _write_golden(
     inputs = tuple(spec.name for spec in signature.inputs)
     outputs = tuple(spec.name for spec in signature.outputs)
     runner = TorchRunner(module, inputs, outputs, _CPU)
-    save_golden(directory, [GoldenSample(sample, runner.run(sample)) for sample in samples])
+    with _evaluating(module):
+        save_golden(directory, [GoldenSample(sample, runner.run(sample)) for sample in samples])
+
+
+@contextmanager
+def _evaluating(module: torch.nn.Module) -> Iterator[None]:
+    """Put `module` into evaluation mode for a while: who publishes in the midst of training goes on as before."""
+    modes = [(each, each.training) for each in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for each, was_training in modes:
+            each.training = was_training
 
 
 def _separate(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -114,6 +129,15 @@ def _for_tracing(spec: TensorSpec, array: Any) -> torch.Tensor:
     if spec.batch_axis is not None and array.shape[spec.batch_axis] == 1:
         return torch.cat([tensor, tensor], dim=spec.batch_axis)
     return tensor
+
+
+def _by_parameter(module: torch.nn.Module, shapes: tuple[Any, ...]) -> tuple[Any, ...]:
+    """`shapes` as `torch.export` wants them: those that go to `*args` as one tuple."""
+    kinds = [parameter.kind for parameter in inspect.signature(module.forward).parameters.values()]
+    if inspect.Parameter.VAR_POSITIONAL not in kinds:
+        return shapes
+    named = kinds.index(inspect.Parameter.VAR_POSITIONAL)
+    return (*shapes[:named], shapes[named:])
 
 
 def _dynamic_dims(signature: Signature) -> dict[str, Any]:

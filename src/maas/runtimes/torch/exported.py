@@ -49,7 +49,7 @@ def load_exported(artifact: Artifact, device: torch.device) -> Callable[..., Any
     except BadArtifact:
         raise
     except Exception as error:  # torch raises whatever its reader meets in a damaged archive
-        raise BadArtifact(f"{PROGRAM} does not load: {type(error).__name__}: {error}") from error
+        raise BadArtifact(f"{PROGRAM} does not load: {type(error).__name__}", trace=str(error)) from error
     if device.type != "cpu":
         program = move_to_device_pass(program, device)
     # The gateway has checked the inputs against the declaration; the guards are the archive's own text, as code.
@@ -69,9 +69,11 @@ def inspect_archive(path: Path) -> None:
         _check_texts(reader, names)
     except BadArtifact:
         raise
+    except FileNotFoundError as error:
+        raise BadArtifact(f"{PROGRAM} is missing") from error
     except Exception as error:  # whatever a damaged archive makes its readers raise
         raise BadArtifact(
-            f"{PROGRAM} is no archive of torch.export: {type(error).__name__}: {error}"
+            f"{PROGRAM} is no archive of torch.export: {type(error).__name__}", trace=str(error)
         ) from error
 
 

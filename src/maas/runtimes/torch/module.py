@@ -36,7 +36,13 @@ def load_module(artifact: Artifact, device: torch.device) -> torch.nn.Module:
     try:
         weights = load_file(artifact.directory / WEIGHTS, device=str(device))
         module.load_state_dict(weights, assign=True)
-    except (OSError, SafetensorError, RuntimeError) as error:
+    except FileNotFoundError as error:
+        raise BadArtifact(f"{WEIGHTS} is missing") from error
+    except OSError as error:
+        raise BadArtifact(
+            f"{WEIGHTS} cannot be read: {error.strerror or type(error).__name__}", trace=str(error)
+        ) from error
+    except (SafetensorError, RuntimeError) as error:  # in the words of names and shapes
         raise BadArtifact(f"the weights in {WEIGHTS} are not those of {path!r}: {error}") from error
     for name, tensor in (*module.named_parameters(), *module.named_buffers()):
         if tensor.is_meta:  # a buffer that is not persistent is in no state_dict, so no file can bring it

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from maas.errors import BadArtifact, ModelFailed
+from maas.errors import BadArtifact, ModelFailed, OutOfMemory
 from maas.runtimes.contract import Artifact, Placement, Runner
 from maas.runtimes.torch.exported import load_exported
 from maas.runtimes.torch.module import load_module
@@ -52,9 +52,15 @@ class TorchRunner:
         self._device = device
 
     def run(self, inputs: Tensors) -> Tensors:
-        with torch.inference_mode():
-            result = self._forward(*[self._to_device(inputs[name]) for name in self._inputs])
-        return dict(zip(self._outputs, map(_to_array, self._in_order(result)), strict=True))
+        try:
+            with torch.inference_mode():
+                result = self._forward(*[self._to_device(inputs[name]) for name in self._inputs])
+        except RuntimeError as error:
+            if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+                raise OutOfMemory("the batch does not fit in the device's memory") from error
+            raise
+        tensors = zip(self._outputs, self._in_order(result), strict=True)
+        return {name: _to_array(name, tensor) for name, tensor in tensors}
 
     def _to_device(self, array: Array) -> torch.Tensor:
         tensor = torch.from_numpy(array)
@@ -76,8 +82,13 @@ class TorchRunner:
         return tensors
 
 
-def _to_array(tensor: torch.Tensor) -> Array:
-    array: Array = tensor.detach().cpu().numpy()
+def _to_array(name: str, tensor: torch.Tensor) -> Array:
+    try:
+        array: Array = tensor.detach().cpu().numpy()
+    except TypeError as error:  # bfloat16, quantised, sparse
+        raise ModelFailed(
+            f"output {name!r} is {tensor.dtype} ({tensor.layout}), which no array can hold; return it as float32"
+        ) from error
     return array
 
 
