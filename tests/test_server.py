@@ -52,7 +52,8 @@ class Server:
         return sum(sample.value for sample in samples if labels.items() <= sample.labels.items())
 
     def events(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.log.read_text().splitlines()]
+        whole, _, _ = self.log.read_text().rpartition("\n")  # the last line may be half written yet
+        return [json.loads(line) for line in whole.splitlines()]
 
     def process_of(self, model: str) -> int:
         """The pid that the server logged when the model's instance was ready."""

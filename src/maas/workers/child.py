@@ -14,6 +14,7 @@ import sys
 import time
 import traceback
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,12 @@ _MAX_EXAMPLE_BYTES = 32 << 10
 
 
 def serve(sock: socket.socket) -> None:
-    """Answer `Load`, then `Run` after `Run`, until the other end closes."""
+    """Answer `Load`, then `Run` after `Run`, until the other end is gone, which may be in the middle of an answer."""
+    with suppress(ConnectionError):
+        _serve(sock)
+
+
+def _serve(sock: socket.socket) -> None:
     model: Model | None = None
     while (received := receive(sock)) is not None:
         frame, descriptors = received

@@ -33,18 +33,17 @@ def main() -> None:
     for ignored in (signal.SIGINT, signal.SIGTERM):
         signal.signal(ignored, signal.SIG_IGN)
     _die_with_parent()
+    # The gateway's limit is for its connections.
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(
-        resource.RLIMIT_NOFILE, (min(_OPEN_FILES, most), most)
-    )  # the gateway's is for connections
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(_OPEN_FILES, most), most))
     for module in sys.argv[2:]:
-        with suppress(
-            ModuleNotFoundError
-        ):  # the model process says which, in an error that reaches the operator
+        # A model process will say that it is missing, in an error that reaches the operator.
+        with suppress(ModuleNotFoundError):
             import_module(module)
     gc.freeze()  # what is imported stays shared: no collection in a child touches its pages
     try:
-        _serve(control)
+        with suppress(ConnectionError):  # the gateway may be gone in the middle of a report
+            _serve(control)
     finally:
         signal.set_wakeup_fd(-1)
 
