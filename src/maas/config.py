@@ -240,6 +240,9 @@ class ModelOptions(_Section):
         return self
 
 
+_DEFAULT_OPTIONS = ModelOptions()  # made once: it is asked for with every request
+
+
 class LoggingOptions(_Section):
     """What is logged, as JSON lines on standard error."""
 
@@ -289,7 +292,7 @@ class Configuration(_Section):
         return self
 
     def options_of(self, model: str) -> ModelOptions:
-        return self.models.get(model) or ModelOptions()
+        return self.models.get(model) or _DEFAULT_OPTIONS
 
 
 def is_loopback(host: str) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 
 from maas.api import native, open_inference
-from maas.errors import Draining, MaasError, ModelNotFound, QueueFull
+from maas.errors import Draining, MaasError, QueueFull
 from maas.gateway import Gateway
 from maas.models.live import LiveVersion
 from maas.telemetry.metrics import Labels
@@ -77,8 +77,8 @@ class Door:
     def _resolve(self, meant: Meant) -> LiveVersion | None:
         try:
             return self._gateway.resolve(*meant)
-        except ModelNotFound:
-            return None  # the endpoint says so
+        except MaasError:
+            return None  # that it is not there, or cannot be read, is for the endpoint to say
 
     def _parse(self, path: str) -> Meant | None:
         try:

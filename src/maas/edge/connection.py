@@ -241,9 +241,7 @@ class Connection(HttpToolsProtocol):
         self._running = cycle
         cycle.refusal = self.edge.door.refusal(cycle.path, len(self.tasks))
         if cycle.refusal is None:
-            task = cycle.start(self.app)
-            self.tasks.add(task)
-            task.add_done_callback(self.tasks.discard)
+            cycle.start(self.app, self.tasks)
             return
         cycle.discard()
         # Else when the body is there: chunks show only then how long it is, and who is told to go should have sent it.

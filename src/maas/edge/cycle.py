@@ -102,9 +102,10 @@ class Cycle:
         self.remaining = 0
         self._notify()
 
-    def start(self, app: ASGIApp) -> asyncio.Task[None]:
-        self.task = self.connection.loop.create_task(self._run(app))
-        return self.task
+    def start(self, app: ASGIApp, tasks: set[asyncio.Task[None]]) -> None:
+        """The task is among `tasks` until it ends, or is abandoned, for then it may never begin."""
+        self.task = self.connection.loop.create_task(self._run(app, tasks))
+        tasks.add(self.task)
 
     def discard(self) -> None:
         """Nobody will take the body."""
@@ -117,6 +118,7 @@ class Cycle:
         self.discard()
         if self.task is not None:
             self.task.cancel()
+            self.connection.tasks.discard(self.task)
 
     def _notify(self) -> None:
         if self._news is not None:
@@ -124,12 +126,15 @@ class Cycle:
 
     # ── the application ──────────────────────────────────────────────────────────────────────────────────────
 
-    async def _run(self, app: ASGIApp) -> None:
+    async def _run(self, app: ASGIApp, tasks: set[asyncio.Task[None]]) -> None:
         """A cancelled application is no error: its caller has left, or the server stops."""
         try:
             await app(self.scope, self.receive, self.send)
         except Exception as error:
             self.connection.logger.error("Exception in ASGI application", exc_info=error)
+        finally:
+            if self.task is not None:
+                tasks.discard(self.task)
         if not self.response_complete and not self.disconnected:
             self.connection.transport.close()  # an answer that will not be completed must not look like one
 

@@ -1,0 +1,78 @@
+"""What the door says of a path: only inference is refused, and only for what is known without reading."""
+
+from __future__ import annotations
+
+import pytest
+from tests.api.harness import Model, in_loop, recorded_logs, serving
+
+from maas.api.door import Door
+from maas.errors import Draining, QueueFull
+from maas.telemetry.requests import AccessPolicy, RequestRecorder
+
+PATHS = [
+    "/predict/double",
+    "/predict/double/versions/1",
+    "/v2/models/double/infer",
+    "/v2/models/double/versions/1/infer",
+]
+OTHERS = [
+    "/",
+    "/metrics",
+    "/predict/double/",
+    "/v2/models/double",
+    "/predict/a/versions/b/c",
+    "/v2/health/live",
+]
+
+
+@pytest.mark.parametrize("path", PATHS)
+@in_loop
+async def test_inference_is_refused_when_full_or_draining(path: str) -> None:
+    """By the server's bound, by the model's queue, and while draining, which comes first."""
+    async with serving(configuration={"models": {"double": {"queue_size": 1}}}) as service:
+        door = Door(service.gateway, RequestRecorder(service.metrics, AccessPolicy()), 10)
+        assert door.refusal(path, 9) is None
+        assert isinstance(door.refusal(path, 10), QueueFull)
+        batcher = service.live().batcher
+        batcher.refusal = lambda: QueueFull("its queue is full", retry_after=3)  # type: ignore[method-assign]
+        assert str(door.refusal(path, 0)) == "its queue is full"
+        service.gateway.is_draining = True
+        assert isinstance(door.refusal(path, 10), Draining)
+
+
+@in_loop
+async def test_nothing_else_is_refused() -> None:
+    """Health, metrics and what is unknown are for their routes, however full the server is."""
+    async with serving(Model(), Model("broken", broken="it was altered")) as service:
+        door = Door(service.gateway, RequestRecorder(service.metrics, AccessPolicy()), 0)
+        assert [door.refusal(path, 99) for path in OTHERS] == [None] * len(OTHERS)
+        door = Door(service.gateway, RequestRecorder(service.metrics, AccessPolicy()), 100)
+        assert door.refusal("/predict/nobody", 1) is None
+        assert door.refusal("/predict/broken", 1) is None
+        assert door.refusal("/v2/health/ready", 1) is None
+        door.leave()
+        assert isinstance(door.refusal("/v2/health/ready", 1), Draining)
+        assert door.refusal("/v2/health/live", 1) is None
+
+
+def test_requests_turned_away_are_counted_without_a_line() -> None:
+    """By version where it is served, else under `other`; what is no inference is not counted."""
+    counted = []
+
+    @in_loop
+    async def count() -> None:
+        async with serving() as service:
+            door = Door(service.gateway, RequestRecorder(service.metrics, AccessPolicy()), 10)
+            for path in ("/predict/double", "/predict/nobody", "/metrics"):
+                door.turned_away(path, "cancelled")
+            counted.extend(
+                line for line in service.metrics.expose().decode().splitlines() if "cancelled" in line
+            )
+
+    with recorded_logs() as lines:
+        count()
+    assert counted == [
+        'maas_requests_total{model="double",outcome="cancelled",version="1"} 1.0',
+        'maas_requests_total{model="other",outcome="cancelled",version=""} 1.0',
+    ]
+    assert lines == []
