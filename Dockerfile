@@ -17,8 +17,7 @@ WORKDIR /build
 RUN python -m venv /opt/maas
 COPY constraints.txt .
 # Alone and first: it is most of the image and changes least.
-RUN /opt/maas/bin/pip install --no-deps --constraint constraints.txt \
-    ${TORCH_INDEX_URL:+--index-url "$TORCH_INDEX_URL"} torch
+RUN PIP_INDEX_URL="${TORCH_INDEX_URL}" /opt/maas/bin/pip install --no-deps --constraint constraints.txt torch
 COPY pyproject.toml README.md LICENSE ./
 COPY src src
 RUN /opt/maas/bin/pip install --constraint constraints.txt '.[torch]'
