@@ -146,7 +146,7 @@ def test_fork_that_fails_costs_that_process_only(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(forkserver, "_fork", no_room)
     with ours, theirs, child, other:
-        send(ours, Fork(), [child.fileno()])
+        send(ours, Fork("maas.workers.child"), [child.fileno()])
         assert _obey(theirs, set())
         received = receive(ours)
         assert received is not None
@@ -196,7 +196,7 @@ def test_nobody_can_be_started_where_there_are_no_descriptors(monkeypatch: pytes
     monkeypatch.setattr("maas.workers.launcher.socket_pair", no_room)
 
     async def scenario() -> None:
-        with pytest.raises(WorkerDied, match="no model process can be started: Too many open files"):
+        with pytest.raises(WorkerDied, match="no process can be started: Too many open files"):
             await Launcher().launch("python", 1)
 
     run(scenario())

@@ -12,7 +12,6 @@ import os
 import socket
 import sys
 import time
-import traceback
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -28,12 +27,12 @@ from maas.runtimes.golden import GOLDEN, GoldenSample, load_golden, rows_of, sel
 from maas.tensors.check import check_outputs
 from maas.tensors.nested import encode
 from maas.tensors.packing import Column, Place, plan, read, write
-from maas.types import Array, Signature, Tensors, TensorSpec, clip
+from maas.types import Array, Signature, Tensors, TensorSpec
 from maas.workers.channel import close_all, receive, send
-from maas.workers.frames import Failed, Frame, Load, Loaded, Ping, Pong, Ran, Run
+from maas.workers.failures import describe
+from maas.workers.frames import Frame, Load, Loaded, Ping, Pong, Ran, Run
 from maas.workers.slab import Slab
 
-_MAX_TRACE = 16 << 10  # characters
 _WARM_UP_SECONDS = 5.0
 _MAX_EXAMPLE_ELEMENTS = 2048
 _MAX_EXAMPLE_BYTES = 32 << 10
@@ -62,7 +61,7 @@ def _serve(sock: socket.socket) -> None:
                 close_all(descriptors)
                 continue
         except (Exception, SystemExit) as error:  # whatever a model raises is its request's failure
-            answer = _failed(error)
+            answer = describe(_translate(error), error)
         send(sock, answer, fresh)
 
 
@@ -196,19 +195,8 @@ def _as_lists(specs: Iterable[TensorSpec], arrays: Tensors) -> dict[str, Any]:
     return plain
 
 
-def _failed(error: BaseException) -> Failed:
-    """An error of our tree says itself; of any other a caller learns the type only, for its text may hold a path."""
-    trace = "".join(traceback.format_exception(error))[-_MAX_TRACE:]
-    known = _translate(error)
-    return Failed(type(known).__name__, _plain(clip(known.message, 1000)), _plain(trace))
-
-
-def _plain(text: str) -> str:
-    """Text that can be sent: an exception may quote half a character of its input."""
-    return text.encode("utf-8", "backslashreplace").decode()
-
-
 def _translate(error: BaseException) -> MaasError:
+    """An error of our tree says itself; of any other a caller learns the type only, for its text may hold a path."""
     if isinstance(error, MaasError):
         return error
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # the latter is torch's

@@ -78,7 +78,7 @@ def _obey(control: socket.socket, children: set[int]) -> bool:
     frame, descriptors = received
     if isinstance(frame, Fork):
         try:
-            pid = _fork(descriptors[0], control)
+            pid = _fork(frame.entry, descriptors[0], control)
         except OSError as error:
             send(control, ForkFailed(error.strerror or type(error).__name__))
         else:
@@ -104,15 +104,15 @@ def _reap(control: socket.socket, children: set[int]) -> None:
         send(control, Exited(pid, os.waitstatus_to_exitcode(status)))
 
 
-def _fork(descriptor: int, control: socket.socket) -> int:
+def _fork(entry: str, descriptor: int, control: socket.socket) -> int:
     pid = os.fork()
     if pid == 0:
-        _become_model_process(descriptor, control)
+        _become(entry, descriptor, control)
     return pid
 
 
-def _become_model_process(descriptor: int, control: socket.socket) -> NoReturn:
-    """Run the model process on `descriptor`; never return to the fork server's code."""
+def _become(entry: str, descriptor: int, control: socket.socket) -> NoReturn:
+    """Run `serve` of the module `entry` on `descriptor`; never return to the fork server's code."""
     code = 1
     try:
         control.close()
@@ -121,9 +121,7 @@ def _become_model_process(descriptor: int, control: socket.socket) -> NoReturn:
         os.setsid()
         _die_with_parent()
         _offer_to_out_of_memory_killer()
-        from maas.workers.child import serve
-
-        serve(socket.socket(fileno=descriptor))
+        import_module(entry).serve(socket.socket(fileno=descriptor))
         code = 0
     except BaseException:
         sys.excepthook(*sys.exc_info())

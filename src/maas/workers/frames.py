@@ -1,4 +1,4 @@
-"""What is said between the gateway, the fork servers and the model processes.
+"""What is said between the gateway, the fork servers, the model processes and the codec processes.
 
 Every frame is one message on a `SOCK_SEQPACKET` socket pair: MessagePack with the class as tag, never a pickle.
 Tensors are not in it; they lie in slabs whose descriptors travel beside a frame when they are new.
@@ -24,7 +24,10 @@ class Frame(msgspec.Struct, frozen=True, tag=True):
 
 
 class Fork(Frame, frozen=True, tag=True):
-    """Start a model process; its end of a new socket pair travels beside the frame."""
+    """Start a process that runs `serve` of the module `entry` on its end of a new socket pair, which travels beside the
+    frame."""
+
+    entry: str
 
 
 class Kill(Frame, frozen=True, tag=True):
@@ -118,15 +121,73 @@ class Pong(Frame, frozen=True, tag=True):
     """The process listens."""
 
 
+# ── gateway → codec process ──────────────────────────────────────────────────────────────────────────────────
+
+
+class Described(Frame, frozen=True, tag=True):
+    """The version that a body is about: what `maas.api.operation.Subject` holds, as it is declared."""
+
+    name: str
+    version: str
+    inputs: dict[str, str]
+    outputs: dict[str, str]
+    bounds: dict[str, Bounds]
+    allow_non_finite: bool
+
+
+class Parse(Frame, frozen=True, tag=True):
+    """Parse the body in the first `size` bytes of the slab beside the frame, as the operation of that name does."""
+
+    operation: str
+    subject: Described
+    size: int
+
+
+class Render(Frame, frozen=True, tag=True):
+    """Render the outputs at `places` of the slab beside the frame. `form` is what parsing the request said of it."""
+
+    operation: str
+    subject: Described
+    form: msgspec.Raw
+    places: list[Place]
+    is_finite: bool
+
+
+# ── codec process → gateway ──────────────────────────────────────────────────────────────────────────────────
+
+
+class Parsed(Frame, frozen=True, tag=True):
+    """The inputs lie at `places` of the slab beside the frame; `form` and `timeout` are the call's."""
+
+    places: list[Place]
+    form: msgspec.Raw
+    timeout: float | None
+
+
+class Rendered(Frame, frozen=True, tag=True):
+    """The body is the first `size` bytes of the slab beside the frame."""
+
+    size: int
+
+
+# ── any process → gateway ────────────────────────────────────────────────────────────────────────────────────
+
+
 class Failed(Frame, frozen=True, tag=True):
-    """`Load` or `Run` failed: an error of our tree by its class's name, and for the log what led to it."""
+    """What was asked failed: an error of our tree by its class's name and its code, and for the log what led to it."""
 
     error: str
+    code: str
     message: str
     trace: str
 
 
-AnyFrame = Fork | Kill | Forked | ForkFailed | Exited | Load | Run | Ping | Loaded | Ran | Pong | Failed
+AnyFrame = (
+    Fork | Kill | Forked | ForkFailed | Exited  # of fork servers
+    | Load | Run | Ping | Loaded | Ran | Pong  # of model processes
+    | Parse | Render | Parsed | Rendered  # of codec processes
+    | Failed
+)  # fmt: skip
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(AnyFrame)

@@ -6,30 +6,25 @@ import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from maas import errors
 from maas.batching.execution import BatchResult, InstanceGone
 from maas.errors import BadArtifact, ComputeTimeout, MaasError, ModelFailed, WorkerDied
 from maas.tensors.packing import Column, plan, read, write
 from maas.types import Array, Signature, Tensors
-from maas.workers.channel import Channel, close_all
-from maas.workers.frames import AnyFrame, Failed, Frame, Load, Loaded, Ping, Pong, Ran, Run
+from maas.workers.channel import close_all
+from maas.workers.dialogue import Dialogue, ProcessGone, Reply
+from maas.workers.failures import restore
+from maas.workers.frames import AnyFrame, Failed, Frame, Load, Loaded, Ran, Run
 from maas.workers.launcher import ModelProcess
 from maas.workers.slab import Slab
 
 _HEARTBEAT_SECONDS = 1.0
 _MAX_MISSED = 3
 
-# What a model process may say failed; anything else it says is the model's failure.
-_SAYABLE: dict[str, type[MaasError]] = {
-    cls.__name__: cls
-    for cls in (errors.InvalidRequest, errors.Forbidden, errors.OutOfMemory, BadArtifact, ModelFailed)
-}
-
 
 class Instance:
     """Asks one question at a time of its process: `load` once, then `run` as often as wanted.
 
-    `gone` is done, and `on_gone` was called, when the process no longer listens. `answered` counts the batches that it has answered.
+    `on_gone` is called when the process no longer listens. `answered` counts the batches that it has answered.
     """
 
     def __init__(
@@ -44,13 +39,10 @@ class Instance:
         self.answered = 0
         self._signature = signature
         self._compute_timeout = compute_timeout
-        self._heard = False
-        self._answer: asyncio.Future[tuple[AnyFrame, list[int]]] | None = None
-        self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._inputs: Slab | None = None
         self._outputs: Slab | None = None
-        self._channel = Channel(process.sock, self._hear, self._lose)
-        process.on_exit = self._lose
+        self._dialogue = Dialogue(process, self._lose)
+        self.gone = self._dialogue.gone
 
     async def load(self, frame: Load) -> Loaded:
         """Load the version and return what its process says of it.
@@ -90,21 +82,20 @@ class Instance:
         While it runs a batch only its `compute_timeout` judges, unless the kernel says that it is stopped.
         """
         missed = 0
+        self._dialogue.has_been_heard()
         while not self.gone.done():
-            self._heard = False
             with suppress(OSError):
-                self._channel.send(Ping())
+                self._dialogue.ping()
             await asyncio.wait([self.gone], timeout=_HEARTBEAT_SECONDS)
-            is_busy = self._answer is not None
-            is_silent = self.process.is_stopped() if is_busy else not self._heard
+            has_been_heard = self._dialogue.has_been_heard()
+            is_silent = self.process.is_stopped() if self._dialogue.is_waiting else not has_been_heard
             missed = missed + 1 if is_silent else 0
             if missed == _MAX_MISSED:
                 self.process.kill()
 
     def close(self) -> None:
         """Leave the process, which ends when it notices, and free the slabs."""
-        self._channel.close()
-        self._lose()
+        self._dialogue.close()
 
     def _input_slab(self, nbytes: int) -> tuple[Slab, list[int]]:
         """A slab that holds `nbytes`, and its descriptor if the process does not have it yet."""
@@ -123,9 +114,9 @@ class Instance:
         try:
             self._replace_outputs(descriptors)
         except OSError as error:
-            self.process.kill()
-            self._end(WorkerDied(f"the model's answer cannot be read: {error}"))
-            raise WorkerDied(f"the model's answer cannot be read: {error}") from error
+            unreadable = WorkerDied(f"the model's answer cannot be read: {error}")
+            self._dialogue.end(unreadable)
+            raise unreadable from error
 
     def _replace_outputs(self, descriptors: list[int]) -> None:
         close_all(descriptors[1:])
@@ -141,56 +132,32 @@ class Instance:
             outputs[spec.name] = read(self._outputs.buffer, place, spec.numpy_dtype).copy()
         return outputs
 
-    async def _ask(
-        self, frame: Frame, descriptors: Sequence[int] = (), *, seconds: float
-    ) -> tuple[AnyFrame, list[int]]:
-        if self.gone.done():
-            raise InstanceGone
-        loop = asyncio.get_running_loop()
-        answer: asyncio.Future[tuple[AnyFrame, list[int]]] = loop.create_future()
-        self._answer = answer
-        timer = loop.call_later(seconds, self._give_up, seconds)
+    async def _ask(self, frame: Frame, descriptors: Sequence[int] = (), *, seconds: float) -> Reply:
+        timer = asyncio.get_running_loop().call_later(seconds, self._give_up, seconds)
         try:
-            self._channel.send(frame, descriptors)
-            return await answer
-        except OSError as error:
-            raise WorkerDied(f"the model's process does not listen: {error.strerror}") from error
+            return await self._dialogue.ask(frame, descriptors)
+        except ProcessGone:
+            raise InstanceGone from None
         except ValueError as error:
             raise BadArtifact(f"the model cannot be described to its process: {error}") from error
         finally:
             timer.cancel()
-            self._answer = None
-
-    def _hear(self, frame: AnyFrame, descriptors: list[int]) -> None:
-        self._heard = True
-        if isinstance(frame, Pong):
-            close_all(descriptors)
-        elif self._answer is None or self._answer.done():
-            close_all(descriptors)  # nobody asks any more
-        else:
-            self._answer.set_result((frame, descriptors))
 
     def _give_up(self, seconds: float) -> None:
         """What runs takes too long; nothing but the end of its process stops it."""
-        self.process.kill()
-        self._end(ComputeTimeout(f"the model took longer than {seconds:g} s, and its process was ended"))
+        self._dialogue.end(
+            ComputeTimeout(f"the model took longer than {seconds:g} s, and its process was ended")
+        )
 
     def _lose(self) -> None:
-        self._end(WorkerDied("the model's process died over what it was asked"))
-
-    def _end(self, error: MaasError) -> None:
-        if not self.gone.done():
-            self.gone.set_result(None)
-            self._on_gone(self)  # before the batch fails, so that the instance gets no other one
-        if self._answer is not None and not self._answer.done():
-            self._answer.set_exception(error)
         for slab in (self._inputs, self._outputs):
             if slab is not None:
                 slab.free()
         self._inputs = self._outputs = None
+        self._on_gone(self)
 
 
 def _to_error(answer: AnyFrame) -> MaasError:
-    if not isinstance(answer, Failed):
-        return ModelFailed(f"the model's process answered with {type(answer).__name__}")
-    return _SAYABLE.get(answer.error, ModelFailed)(answer.message, trace=answer.trace)
+    if isinstance(answer, Failed):
+        return restore(answer)
+    return ModelFailed(f"the model's process answered with {type(answer).__name__}")

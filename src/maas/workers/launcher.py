@@ -20,28 +20,33 @@ from maas.workers.frames import AnyFrame, Exited, Fork, Forked, ForkFailed, Kill
 
 # Every engine and numeric library reads one of these when it is loaded, which in a fork server is before any fork.
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+_MODEL_PROCESS = "maas.workers.child"
 _STDERR = 2
 _STOP_SECONDS = 5.0
 
 
 class Launcher:
-    """Model processes for the whole server; one fork server for each engine and number of threads."""
+    """Processes for the whole server; one fork server for each set of modules to import ahead and number of threads."""
 
     def __init__(self) -> None:
-        self._servers: dict[tuple[str, int], ForkServer] = {}
+        self._servers: dict[tuple[tuple[str, ...], int], ForkServer] = {}
 
     async def launch(self, runtime: str, threads: int) -> ModelProcess:
         """A new model process that has the engine imported. Raises `WorkerDied` where it cannot be had."""
+        return await self.fork(_MODEL_PROCESS, PRELOADS.get(runtime, ()), threads)
+
+    async def fork(self, entry: str, preload: tuple[str, ...], threads: int = 1) -> ModelProcess:
+        """A new process that runs `serve` of the module `entry`. Raises `WorkerDied` where it cannot be had."""
         try:
-            server = self._servers.get((runtime, threads))
+            server = self._servers.get((preload, threads))
             if server is None or server.is_closed:
                 dead = server
-                server = self._servers[runtime, threads] = ForkServer(PRELOADS.get(runtime, ()), threads)
+                server = self._servers[preload, threads] = ForkServer(preload, threads)
                 if dead is not None:
                     await dead.close()
-            return await server.fork()
+            return await server.fork(entry)
         except OSError as error:
-            raise WorkerDied(f"no model process can be started: {error.strerror}") from error
+            raise WorkerDied(f"no process can be started: {error.strerror}") from error
 
     async def close(self) -> None:
         """End all fork servers, and with them every model process that is left."""
@@ -98,13 +103,13 @@ class ForkServer:
                 env=os.environ | dict.fromkeys(_THREAD_VARIABLES, str(threads)),
             )
 
-    async def fork(self) -> ModelProcess:
+    async def fork(self, entry: str) -> ModelProcess:
         """Raises `OSError` where the fork server is gone, `WorkerDied` where it goes before it has answered."""
         ours, theirs = socket_pair()
         answer: asyncio.Future[ModelProcess] = asyncio.get_running_loop().create_future()
         with theirs:
             try:
-                self._channel.send(Fork(), [theirs.fileno()])
+                self._channel.send(Fork(entry), [theirs.fileno()])
             except OSError:
                 ours.close()
                 raise
@@ -137,7 +142,7 @@ class ForkServer:
             answer, ours = self._asked.popleft()
             ours.close()
             if not answer.done():
-                answer.set_exception(WorkerDied(f"no model process can be started: {frame.reason}"))
+                answer.set_exception(WorkerDied(f"no process can be started: {frame.reason}"))
         elif isinstance(frame, Exited) and frame.pid in self._children:
             self._children.pop(frame.pid).end(frame.code)
 
