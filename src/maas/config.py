@@ -153,6 +153,13 @@ class Limits(_Section):
     waiting_bytes: int = Field(
         4 << 30, ge=1024, le=1 << 44, description="Bytes of inputs that may wait over all models."
     )
+    codec_processes: int = Field(
+        1,
+        ge=1,
+        le=256,
+        description="Processes that read large bodies and write large answers, so that nobody else waits for them; each is "
+        "started when it is needed.",
+    )
     running_batches: int = Field(
         os.cpu_count() or 1,
         ge=1,

@@ -41,6 +41,9 @@ class Terms:
     timeouts: tuple[float, ...] = ()
     priority: Priority = Priority.STANDARD
 
+    def deadline_for(self, live: LiveVersion) -> float:
+        return self.arrived + min((live.request_timeout, *self.timeouts))
+
 
 class Gateway:
     def __init__(self, registry: Registry) -> None:
@@ -86,8 +89,7 @@ class Gateway:
                 f"the request has {rows} rows; model {live.label!r} accepts {live.policy.max_batch_size}"
             )
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        deadline = terms.arrived + min((live.request_timeout, *terms.timeouts))
-        request = Request(inputs, rows, deadline, _completing(answer), terms.priority)
+        request = Request(inputs, rows, terms.deadline_for(live), _completing(answer), terms.priority)
         live.batcher.submit(request)
         try:
             return await answer

@@ -13,7 +13,7 @@ import resource
 import signal
 import socket
 from collections.abc import Coroutine, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, cast
 
@@ -23,6 +23,7 @@ import uvloop
 from fastapi import FastAPI
 
 from maas.api.app import create_app
+from maas.api.codec import LARGE, Codec
 from maas.api.door import Door
 from maas.batching.backlog import Backlog
 from maas.batching.execution import BatchObservation
@@ -30,7 +31,7 @@ from maas.batching.permits import Permits
 from maas.config import Configuration, ServerOptions, is_loopback
 from maas.edge.connection import Connection
 from maas.edge.edge import Edge
-from maas.errors import ConfigurationError
+from maas.errors import ConfigurationError, WorkerDied
 from maas.gateway import Gateway
 from maas.models.live import Hooks, LiveVersion, VersionState
 from maas.models.registry import Registry
@@ -75,12 +76,16 @@ async def serve(configuration: Configuration, sock: socket.socket) -> None:
     log = structlog.get_logger("maas.server")
     launcher = Launcher()
     metrics = Metrics(lambda: _sample(registry))
-    registry = _build_registry(configuration, launcher, metrics)
+    limits = configuration.limits
+    backlog = Backlog(limits.waiting_requests, limits.waiting_bytes)
+    registry = _build_registry(configuration, launcher, backlog, metrics)
     gateway = Gateway(registry)
+    codec = Codec(launcher, backlog, limits.codec_processes)
     recorder = RequestRecorder(metrics, _access_policy(configuration))
-    edge = _build_edge(configuration, Door(gateway, recorder, configuration.limits.requests))
+    edge = _build_edge(configuration, Door(gateway, recorder, limits.requests))
     app = create_app(
         gateway,
+        codec,
         metrics,
         recorder,
         readiness_needs_all=configuration.server.readiness == "all",
@@ -97,12 +102,14 @@ async def serve(configuration: Configuration, sock: socket.socket) -> None:
                 models = group.create_task(registry.serve())
                 watching = group.create_task(_watch(registry, configuration.watch_seconds))
                 group.create_task(http.serve([sock]))
+                group.create_task(_prepare(codec, registry))
                 await stop.wait()
                 watching.cancel()
                 await _drain(configuration.server, edge, gateway, abort)
                 models.cancel()
                 http.should_exit = True
     finally:
+        codec.close()
         await launcher.close()
         log.info("stopped")
 
@@ -154,10 +161,10 @@ def _access_policy(configuration: Configuration) -> AccessPolicy:
     return AccessPolicy(logging.access, logging.access_sample, logging.slow_seconds)
 
 
-def _build_registry(configuration: Configuration, launcher: Launcher, metrics: Metrics) -> Registry:
-    limits = configuration.limits
-    permits = Permits(limits.running_batches)
-    backlog = Backlog(limits.waiting_requests, limits.waiting_bytes)
+def _build_registry(
+    configuration: Configuration, launcher: Launcher, backlog: Backlog, metrics: Metrics
+) -> Registry:
+    permits = Permits(configuration.limits.running_batches)
     hooks = Hooks(
         on_batch=lambda live, batch: _meter_batch(metrics, live, batch),
         on_ready=_log_ready,
@@ -192,6 +199,13 @@ async def _first_of(*events: Coroutine[Any, Any, object], seconds: float) -> Non
         await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         for wait in waits:
             wait.cancel()
+
+
+async def _prepare(codec: Codec, registry: Registry) -> None:
+    """Where a model may be sent large bodies, have the process that reads them before the first one comes."""
+    if any(live.body_limit > LARGE for live in registry.versions()):
+        with suppress(WorkerDied):  # it is tried again when one comes
+            await codec.prepare()
 
 
 async def _watch(registry: Registry, seconds: float) -> None:

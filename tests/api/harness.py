@@ -19,6 +19,7 @@ from fastapi import FastAPI
 from tests.fakes import FakeInstance, double
 
 from maas.api.app import create_app
+from maas.api.codec import Codec
 from maas.batching.backlog import Backlog
 from maas.batching.permits import Permits
 from maas.config import Configuration
@@ -134,7 +135,8 @@ async def serving(
     """An application over `models`; one that is not given a state is ready and has one instance."""
     settings = Configuration.model_validate(configuration or {})
     models = models or (Model(),)
-    permits, backlog = Permits(16), Backlog(100_000, 1 << 30)
+    permits = Permits(16)
+    backlog = Backlog(settings.limits.waiting_requests, settings.limits.waiting_bytes)
     metrics = Metrics(lambda: [((live.name, live.version), _gauges(live)) for live in registry.versions()])
     hooks = Hooks(
         on_batch=lambda live, batch: metrics.observe_batch(
@@ -151,8 +153,10 @@ async def serving(
 
     registry = Registry(MemoryRepository(models), settings, make_live)  # type: ignore[arg-type]
     gateway = Gateway(registry)
+    codec = Codec(launcher, backlog, most_processes=1)
     app = create_app(
         gateway,
+        codec,
         metrics,
         RequestRecorder(metrics, access or AccessPolicy()),
         readiness_needs_all=readiness_needs_all,
@@ -175,9 +179,13 @@ async def serving(
                 )
                 live.batcher.attach(instance)
                 batchers.append(group.create_task(live.batcher.serve()))
-        yield Service(app, client, gateway, metrics, instances)
-        for batcher in batchers:
-            batcher.cancel()
+        try:
+            yield Service(app, client, gateway, metrics, instances)
+        finally:
+            for batcher in batchers:
+                batcher.cancel()
+            codec.close()
+            await launcher.close()
 
 
 def in_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:

@@ -155,6 +155,16 @@ def test_quarantine_knows_an_input_by_its_contents() -> None:
     assert quarantine.seconds_left(same, 60.0) == 0.0
 
 
+def test_quarantine_looks_at_parts_of_what_is_large() -> None:
+    """A large input is known again, in another layout too, and is not taken for another of its size."""
+    quarantine = Quarantine()
+    large = np.random.default_rng(0).normal(size=(1000, 2000))
+    quarantine.add({"a": large}, now=0.0)
+    assert quarantine.seconds_left({"a": np.asfortranarray(large)}, 20.0) == 40.0
+    assert quarantine.seconds_left({"a": large + 1}, 20.0) == 0.0
+    assert quarantine.seconds_left({"a": large[::-1]}, 20.0) == 0.0
+
+
 def test_quarantine_is_bounded() -> None:
     """A flood of guilty inputs pushes the oldest out rather than growing."""
     quarantine = Quarantine()

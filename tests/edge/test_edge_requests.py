@@ -92,7 +92,7 @@ def test_six_queued_five_leave_one_is_run(server: Server) -> None:
     runs = server.metric("maas_batch_rows_sum", model="slow")
     events = len(server.events())
     with Raw(server.port) as first:
-        first.send(slow(400))
+        first.send(slow(2000))
         _wait_until(lambda: held(server) == 1)
         others = [Raw(server.port).send(slow(1)) for _ in range(6)]
         _wait_until(lambda: held(server) == 7)

@@ -10,6 +10,7 @@ from starlette.routing import Route
 
 import maas
 from maas.api import admin, native, open_inference
+from maas.api.codec import Codec
 from maas.api.docs import add_docs
 from maas.api.door import render_error
 from maas.api.endpoint import InferenceEndpoint
@@ -32,6 +33,7 @@ _TAGS = [
 
 def create_app(
     gateway: Gateway,
+    codec: Codec,
     metrics: Metrics,
     recorder: RequestRecorder,
     *,
@@ -49,8 +51,8 @@ def create_app(
         openapi_tags=_TAGS,
         generate_unique_id_function=_operation_id,
     )
-    predict = InferenceEndpoint(native.PREDICT, gateway, recorder)
-    infer = InferenceEndpoint(open_inference.INFER, gateway, recorder)
+    predict = InferenceEndpoint(native.PREDICT, gateway, codec, recorder)
+    infer = InferenceEndpoint(open_inference.INFER, gateway, codec, recorder)
     app.router.routes[:0] = [
         Route("/predict/{model}", predict, methods=["POST"]),
         Route("/predict/{model}/versions/{version}", predict, methods=["POST"]),

@@ -16,7 +16,8 @@ import orjson
 from starlette.datastructures import Headers
 from starlette.types import Receive
 
-from maas.errors import InvalidRequest, TooLarge, UnsupportedMedia
+from maas.batching.backlog import Backlog
+from maas.errors import InvalidRequest, QueueFull, TooLarge, UnsupportedMedia
 from maas.types import clip
 
 _JSON_TYPES = (
@@ -25,6 +26,8 @@ _JSON_TYPES = (
     "text/plain",
     "application/x-www-form-urlencoded",
 )  # the last is curl's default
+_HELD = 256 << 10  # bytes of a body that is too small to count
+_RETRY_SECONDS = 1.0
 _MAX_SLOW_JSON = 8 << 20  # bytes that the second parser reads
 _MAX_LISTED = 256  # objects in a list whose members are counted
 _ESCAPED_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
@@ -42,24 +45,51 @@ def check_media(headers: Headers) -> None:
         )
 
 
-async def read_body(receive: Receive, headers: Headers, limit: int) -> bytes:
-    """The whole body. Raises `TooLarge` as soon as it is known to be over `limit` bytes."""
-    length = headers.get("content-length", "")
-    if length.isdecimal() and int(length) > limit:
-        raise TooLarge(f"the body has {clip(length, 20)} bytes; the limit is {limit}")
-    parts = []
-    size = 0
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise InvalidRequest("the connection was closed before the body was complete")
-        part: bytes = message.get("body", b"")
-        size += len(part)
-        if size > limit:
+class Body:
+    """A body as it comes in: its parts, and their size in bytes. What is large counts against what the server may hold."""
+
+    def __init__(self, backlog: Backlog) -> None:
+        self.parts: list[bytes] = []
+        self.size = 0
+        self._backlog = backlog
+        self._held = 0
+
+    async def read(self, receive: Receive, headers: Headers, limit: int) -> None:
+        """All of it. Raises `TooLarge` as soon as it is known to be over `limit` bytes, `QueueFull` where the server holds
+        too many bytes already."""
+        length = headers.get("content-length", "")
+        if length.isdecimal() and int(length) > limit:
+            raise TooLarge(f"the body has {clip(length, 20)} bytes; the limit is {limit}")
+        more = True
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise InvalidRequest("the connection was closed before the body was complete")
+            self._add(message.get("body", b""), limit)
+            more = message.get("more_body", False)
+
+    def whole(self) -> bytes:
+        if len(self.parts) != 1:
+            self.parts = [b"".join(self.parts)]
+        return self.parts[0]
+
+    def release(self) -> None:
+        """It is not needed any more."""
+        self.parts = []
+        self._backlog.let_go(self._held)
+        self._held = 0
+
+    def _add(self, part: bytes, limit: int) -> None:
+        self.size += len(part)
+        if self.size > limit:
             raise TooLarge(f"the body has more than {limit} bytes, which is the limit")
-        parts.append(part)
-        if not message.get("more_body", False):
-            return parts[0] if len(parts) == 1 else b"".join(parts)
+        if self.size > _HELD:
+            nbytes = self.size - self._held
+            if (reason := self._backlog.refusal(nbytes)) is not None:
+                raise QueueFull(reason, retry_after=_RETRY_SECONDS)
+            self._backlog.hold(nbytes)
+            self._held = self.size
+        self.parts.append(part)
 
 
 def parse_object(body: bytes, *, allow_non_finite: bool) -> dict[str, Any]:

@@ -1,65 +1,43 @@
 """The ASGI driver of the hot routes: one inference request, from its headers to its answer.
 
-A dialect gives a pair of pure functions, parse and render; this is all that stands between them and the gateway. It
+A dialect gives a pair of pure functions, parse and render, and the codec runs them; this is all that stands between them
+and the gateway. It
 sits on the application's router directly, for a validated FastAPI operation costs more than the model does.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Generic, Protocol, TypeVar
+from dataclasses import replace
+from typing import Generic
 
 from starlette.datastructures import Headers
 from starlette.types import Receive, Scope, Send
 
-from maas.api.body import check_media, read_body
+from maas.api.body import Body, check_media
+from maas.api.codec import Codec
 from maas.api.errors import headers_of, public, status_of
+from maas.api.operation import F, Operation, Subject
 from maas.api.request_id import request_id_of
 from maas.api.terms import parse_priority, parse_timeout
-from maas.errors import Draining, MaasError
+from maas.errors import Draining
 from maas.gateway import Gateway, Terms
 from maas.models.live import LiveVersion
 from maas.telemetry.requests import RequestRecorder
-from maas.types import Answer, Tensors
+from maas.types import Answer
 
 HeaderList = list[tuple[bytes, bytes]]
 
 
-class Call(Protocol):
-    """A parsed request; a dialect's own holds what rendering needs besides."""
-
-    @property
-    def inputs(self) -> Tensors: ...
-
-    @property
-    def timeout(self) -> float | None:
-        """Seconds that the request itself says it may take; None where it does not."""
-
-
-C = TypeVar("C", bound=Call)
-
-
-@dataclass(frozen=True, slots=True)
-class Operation(Generic[C]):
-    """An inference operation of a dialect, as pure functions.
-
-    `parse` raises `InvalidRequest`; `render` may raise `ModelFailed`, where an answer cannot be said in the dialect;
-    `render_error` gives the body for an error and the request's id.
-    """
-
-    parse: Callable[[LiveVersion, bytes], C]
-    render: Callable[[LiveVersion, C, Answer], bytes]
-    render_error: Callable[[MaasError, str], bytes]
-
-
-class InferenceEndpoint(Generic[C]):
+class InferenceEndpoint(Generic[F]):
     """An ASGI application for the path parameters `model` and, where the route has it, `version`."""
 
-    def __init__(self, operation: Operation[C], gateway: Gateway, recorder: RequestRecorder) -> None:
+    def __init__(
+        self, operation: Operation[F], gateway: Gateway, codec: Codec, recorder: RequestRecorder
+    ) -> None:
         self._operation = operation
         self._gateway = gateway
+        self._codec = codec
         self._recorder = recorder
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -67,18 +45,18 @@ class InferenceEndpoint(Generic[C]):
         headers = Headers(scope=scope)
         request_id = request_id_of(scope)
         live: LiveVersion | None = None
+        body = self._codec.new_body()
         try:
             live = self._gateway.resolve(scope["path_params"]["model"], scope["path_params"].get("version"))
             self._gateway.admit(live)
             check_media(headers)
             terms = Terms(started, parse_timeout(headers), parse_priority(headers))
-            request = await read_body(receive, headers, live.body_limit)
+            await body.read(receive, headers, live.body_limit)
             try:
-                call, answer = await self._ask(live, request, terms)
+                answer, content = await self._ask(live, body, terms)
             except Draining:
                 live = self._successor_of(live, scope)
-                call, answer = await self._ask(live, request, terms)
-            body = self._operation.render(live, call, answer)
+                answer, content = await self._ask(live, body, terms)
         except Exception as error:  # what is not of our tree is a bug: logged whole, answered opaquely
             total = time.monotonic() - started
             self._recorder.failed((live.name, live.version) if live else None, request_id, error, total)
@@ -89,13 +67,18 @@ class InferenceEndpoint(Generic[C]):
             total = time.monotonic() - started
             self._recorder.answered((live.name, live.version), request_id, answer.timings, total)
             extra = [*_version_headers(live), _timing_header(total, answer)]
-            await _respond(send, 200, body, extra)
+            await _respond(send, 200, content, extra)
+        finally:
+            body.release()
 
-    async def _ask(self, live: LiveVersion, body: bytes, terms: Terms) -> tuple[C, Answer]:
-        call = self._operation.parse(live, body)
+    async def _ask(self, live: LiveVersion, body: Body, terms: Terms) -> tuple[Answer, bytes | memoryview]:
+        subject = Subject(live.name, live.version, live.signature, live.manifest.allow_non_finite)
+        call = await self._codec.parse(self._operation, subject, body, terms.deadline_for(live))
         if call.timeout is not None:
             terms = replace(terms, timeouts=(*terms.timeouts, call.timeout))
-        return call, await self._gateway.infer(live, call.inputs, terms)
+        answer = await self._gateway.infer(live, call.inputs, terms)
+        deadline = terms.deadline_for(live)
+        return answer, await self._codec.render(self._operation, subject, call.form, answer, deadline)
 
     def _successor_of(self, live: LiveVersion, scope: Scope) -> LiveVersion:
         """The version that has taken the place of `live` while the body came in; else the refusal stands."""
@@ -104,7 +87,7 @@ class InferenceEndpoint(Generic[C]):
         return successor
 
 
-async def _respond(send: Send, status: int, body: bytes, extra: HeaderList) -> None:
+async def _respond(send: Send, status: int, body: bytes | memoryview, extra: HeaderList) -> None:
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()), *extra]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

@@ -14,7 +14,7 @@ import orjson
 from fastapi import APIRouter
 
 from maas.api.body import dump, parse_object
-from maas.api.endpoint import Operation
+from maas.api.operation import Call, Operation, Subject
 from maas.errors import MaasError
 from maas.gateway import Gateway
 from maas.models.live import LiveVersion
@@ -22,32 +22,32 @@ from maas.models.registry import BrokenVersion
 from maas.tensors.check import check_finite
 from maas.tensors.nested import encode
 from maas.tensors.samples import decode_inputs
-from maas.types import Answer, Tensors, TensorSpec
+from maas.types import Answer, TensorSpec
 
 
 @dataclass(frozen=True, slots=True)
-class PredictCall:
-    inputs: Tensors
+class PredictForm:
+    """Whether the request was a single sample, so that its answer is one too."""
+
     is_single: bool
-    timeout: float | None = None
 
 
-def parse_predict(live: LiveVersion, body: bytes) -> PredictCall:
+def parse_predict(subject: Subject, body: bytes) -> Call[PredictForm]:
     """Raises `InvalidRequest` naming the input, what was expected and what came."""
-    allow_non_finite = live.manifest.allow_non_finite
+    allow_non_finite = subject.allow_non_finite
     values = parse_object(body, allow_non_finite=allow_non_finite)
-    inputs, is_single = decode_inputs(live.signature, values, allow_non_finite=allow_non_finite)
-    return PredictCall(inputs, is_single)
+    inputs, is_single = decode_inputs(subject.signature, values, allow_non_finite=allow_non_finite)
+    return Call(inputs, PredictForm(is_single))
 
 
-def render_predict(live: LiveVersion, call: PredictCall, answer: Answer) -> bytes:
+def render_predict(subject: Subject, form: PredictForm, answer: Answer) -> bytes:
     """Raises `ModelFailed` where an output cannot be said in JSON."""
     outputs = {}
-    for spec in live.signature.outputs:
+    for spec in subject.signature.outputs:
         array = answer.outputs[spec.name]
-        if not answer.is_finite and not live.manifest.allow_non_finite:
+        if not answer.is_finite and not subject.allow_non_finite:
             check_finite(array, spec.name)
-        if call.is_single and spec.batch_axis is not None:
+        if form.is_single and spec.batch_axis is not None:
             array = np.moveaxis(array, spec.batch_axis, 0)[0, ...]  # an array still, with no dimension left
         outputs[spec.name] = encode(array, spec.name)
     return dump(outputs, is_finite=answer.is_finite)
@@ -57,7 +57,7 @@ def render_error(error: MaasError, request_id: str) -> bytes:
     return orjson.dumps({"error": error.message, "code": error.code, "request_id": request_id})
 
 
-PREDICT = Operation(parse_predict, render_predict, render_error)
+PREDICT = Operation("predict", PredictForm, parse_predict, render_predict, render_error)
 
 
 def catalogue(gateway: Gateway) -> APIRouter:

@@ -17,14 +17,14 @@ from fastapi.responses import JSONResponse
 
 import maas
 from maas.api.body import dump, parse_object
-from maas.api.endpoint import Operation
+from maas.api.operation import Call, Operation, Subject
 from maas.api.terms import check_timeout
 from maas.errors import InvalidRequest, MaasError
 from maas.gateway import Gateway
 from maas.models.live import LiveVersion
 from maas.tensors.check import check_names
 from maas.tensors.nested import decode, encode
-from maas.types import Answer, Array, Tensors, TensorSpec, clip
+from maas.types import Answer, Array, Signature, TensorSpec, clip
 
 _DATATYPES: Mapping[str, str] = {
     "bool": "BOOL",
@@ -41,35 +41,35 @@ _DATATYPES: Mapping[str, str] = {
     "float64": "FP64",
     "bytes": "BYTES",
 }
-
-
 _MAX_LENGTH = (1 << 63) - 1  # of a dimension: the protocol has them as int64
+_MAX_ID = 4096  # characters
 
 
 @dataclass(frozen=True, slots=True)
-class InferCall:
-    inputs: Tensors
-    outputs: tuple[TensorSpec, ...]
+class InferForm:
+    """The outputs to give, in this order, and the request's `id`."""
+
+    outputs: tuple[str, ...]
     id: str | None
-    timeout: float | None
 
 
-def parse_infer(live: LiveVersion, body: bytes) -> InferCall:
+def parse_infer(subject: Subject, body: bytes) -> Call[InferForm]:
     """Raises `InvalidRequest` naming the tensor, what was expected and what came."""
     request = parse_object(body, allow_non_finite=True)
     given = _by_name(_entries(request.get("inputs"), "inputs"))
-    check_names(live.signature, given)
-    inputs = {spec.name: _parse_input(spec, given[spec.name]) for spec in live.signature.inputs}
-    outputs = _choose_outputs(live, request.get("outputs"))
-    return InferCall(inputs, outputs, _parse_id(request), _parse_timeout(request))
+    check_names(subject.signature, given)
+    inputs = {spec.name: _parse_input(spec, given[spec.name]) for spec in subject.signature.inputs}
+    outputs = _choose_outputs(subject.signature, request.get("outputs"))
+    return Call(inputs, InferForm(outputs, _parse_id(request)), _parse_timeout(request))
 
 
-def render_infer(live: LiveVersion, call: InferCall, answer: Answer) -> bytes:
+def render_infer(subject: Subject, form: InferForm, answer: Answer) -> bytes:
     """Raises `ModelFailed` where an output holds bytes that are no text."""
-    response: dict[str, Any] = {"model_name": live.name, "model_version": live.version}
-    if call.id is not None:
-        response["id"] = call.id
-    response["outputs"] = [_render_output(spec, answer.outputs[spec.name]) for spec in call.outputs]
+    response: dict[str, Any] = {"model_name": subject.name, "model_version": subject.version}
+    if form.id is not None:
+        response["id"] = form.id
+    specs = {spec.name: spec for spec in subject.signature.outputs}
+    response["outputs"] = [_render_output(specs[name], answer.outputs[name]) for name in form.outputs]
     return dump(response, is_finite=answer.is_finite)
 
 
@@ -79,7 +79,7 @@ def render_error(error: MaasError, _request_id: str) -> bytes:
 
 _NOT_READY: dict[int | str, dict[str, Any]] = {503: {"description": "Not now; the body says why."}}
 
-INFER = Operation(parse_infer, render_infer, render_error)
+INFER = Operation("infer", InferForm, parse_infer, render_infer, render_error)
 
 
 def metadata(gateway: Gateway, *, needs_all: bool) -> APIRouter:
@@ -211,22 +211,24 @@ def _parse_input(spec: TensorSpec, tensor: Mapping[str, Any]) -> Array:
     return array.reshape(shape)
 
 
-def _choose_outputs(live: LiveVersion, wanted: object) -> tuple[TensorSpec, ...]:
+def _choose_outputs(signature: Signature, wanted: object) -> tuple[str, ...]:
     """All outputs, or those asked for, in the order asked."""
+    known = tuple(spec.name for spec in signature.outputs)
     if wanted is None:
-        return live.signature.outputs
-    known = {spec.name: spec for spec in live.signature.outputs}
-    names = list(dict.fromkeys(name for name, _ in _entries(wanted, "outputs")))
+        return known
+    names = tuple(dict.fromkeys(name for name, _ in _entries(wanted, "outputs")))
     for name in names:
         if name not in known:
             raise InvalidRequest(f"unknown output {clip(name)!r}; the model gives {', '.join(known)}")
-    return tuple(known[name] for name in names) or live.signature.outputs
+    return names or known
 
 
 def _parse_id(request: Mapping[str, Any]) -> str | None:
     identifier = request.get("id")
     if identifier is not None and not isinstance(identifier, str):
         raise InvalidRequest("`id` must be a string")
+    if identifier is not None and len(identifier) > _MAX_ID:
+        raise InvalidRequest(f"`id` has {len(identifier)} characters; at most {_MAX_ID} are echoed")
     return identifier
 
 

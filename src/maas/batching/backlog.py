@@ -1,4 +1,4 @@
-"""A bound on what waits over all models of the server, in requests and in bytes."""
+"""A bound on what waits over all models of the server, in requests and in bytes; large bodies count from when they are read."""
 
 from __future__ import annotations
 
@@ -28,4 +28,11 @@ class Backlog:
 
     def remove(self, nbytes: int) -> None:
         self.requests -= 1
+        self.nbytes -= nbytes
+
+    def hold(self, nbytes: int) -> None:
+        """Bytes that belong to no request in a queue yet."""
+        self.nbytes += nbytes
+
+    def let_go(self, nbytes: int) -> None:
         self.nbytes -= nbytes

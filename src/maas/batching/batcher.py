@@ -39,8 +39,9 @@ from maas.errors import (
     QueueFull,
     WorkerDied,
 )
+from maas.tensors.packing import nbytes_of
 from maas.tensors.stack import stack_key
-from maas.types import Array, Signature, Tensors
+from maas.types import Signature
 
 _TIMER_SLACK = 0.001  # seconds that a timer may ring early: uvloop counts in milliseconds
 _MAX_DEATHS = 2  # of model processes over one request: in company, and alone
@@ -133,7 +134,7 @@ class Batcher:
     def submit(self, request: Request) -> None:
         """Queue `request`. Refused at once, it is not completed: `QueueFull`, `Draining`, `DeadlineUnreachable`, or
         `Quarantined` where its inputs have ended a model process a moment ago."""
-        request.nbytes = _bytes_of(request.inputs)
+        request.nbytes = sum(map(nbytes_of, request.inputs.values()))
         if (refusal := self.refusal(request.nbytes)) is not None:
             raise refusal
         now = self._clock()
@@ -366,11 +367,3 @@ class Batcher:
         if not a_batch or not self._instances:
             return 1.0
         return -(-self._queue.rows // size) * a_batch / len(self._instances)
-
-
-def _bytes_of(inputs: Tensors) -> int:
-    return sum(map(_bytes_of_array, inputs.values()))
-
-
-def _bytes_of_array(array: Array) -> int:
-    return sum(map(len, array.flat)) if array.dtype.kind == "O" else array.nbytes

@@ -16,6 +16,8 @@ import numpy as np
 from maas.errors import InvalidRequest, ModelFailed
 from maas.types import MAX_RANK, Array, TensorSpec, clip
 
+_MAX_STRINGS = 65_536  # in a tensor: each is an object, which costs what a row of numbers does
+
 _ELEMENT_TYPES: dict[str, frozenset[type]] = {
     "b": frozenset({bool}),
     "i": frozenset({int}),
@@ -113,6 +115,10 @@ def _check_range(
 
 
 def _encode_strings(elements: list[str], spec: TensorSpec, shape: list[int]) -> Array:
+    if len(elements) > _MAX_STRINGS:
+        raise InvalidRequest(
+            f"input {spec.name!r} has {len(elements)} strings; a request may have {_MAX_STRINGS}"
+        )
     array = np.empty(len(elements), dtype=object)
     for index, text in enumerate(elements):
         try:

@@ -52,6 +52,11 @@ class Column:
         return self.parts[0] if self.axis is None else np.concatenate(self.parts, axis=self.axis)
 
 
+def nbytes_of(array: Array) -> int:
+    """Bytes of the elements themselves."""
+    return sum(map(len, array.flat)) if array.dtype.kind == "O" else array.nbytes
+
+
 def plan(columns: Sequence[Column]) -> tuple[list[Place], int]:
     """Places for `columns` one behind the other, and how many bytes they need in all."""
     places = []
@@ -99,9 +104,8 @@ def _view(buffer: Buffer, place: Place, dtype: np.dtype[Any]) -> Array:
 
 
 def _bytes_needed(column: Column) -> int:
-    elements = sum(part.size for part in column.parts) if column.axis is not None else column.parts[0].size
     parts = column.parts if column.axis is not None else column.parts[:1]
-    return 8 * (elements + 1) + sum(len(element) for part in parts for element in part.flat)
+    return 8 * (sum(part.size for part in parts) + 1) + sum(map(nbytes_of, parts))
 
 
 def _write_bytes(buffer: Buffer, place: Place, array: Array) -> None:

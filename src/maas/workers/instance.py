@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from typing import ParamSpec, TypeVar
 
 from maas.batching.execution import BatchResult, InstanceGone
 from maas.errors import BadArtifact, ComputeTimeout, MaasError, ModelFailed, WorkerDied
-from maas.tensors.packing import Column, plan, read, write
-from maas.types import Array, Signature, Tensors
+from maas.tensors.packing import Buffer, Column, Place, plan, read, write
+from maas.types import Array, Signature, Tensors, TensorSpec
 from maas.workers.channel import close_all
 from maas.workers.dialogue import Dialogue, ProcessGone, Reply
 from maas.workers.failures import restore
@@ -19,6 +20,10 @@ from maas.workers.slab import Slab
 
 _HEARTBEAT_SECONDS = 1.0
 _MAX_MISSED = 3
+_COPIED_HERE = 2 << 20  # bytes: about a millisecond
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class Instance:
@@ -67,13 +72,18 @@ class Instance:
         ]
         places, nbytes = plan(columns)
         slab, fresh = self._input_slab(nbytes)
-        for column, place in zip(columns, places, strict=True):
-            write(slab.buffer, place, column)
+        await _copy(nbytes, _write_all, slab.buffer, places, columns)
         answer, descriptors = await self._ask(Run(places, rows), fresh, seconds=self._compute_timeout)
         self._receive_slab(descriptors)
         self.answered += 1
         if isinstance(answer, Ran):
-            return BatchResult(self._read_outputs(answer), answer.compute, answer.is_finite)
+            if self._outputs is None:  # it died right behind its answer, and the slab is gone
+                raise WorkerDied("the model's process died before its answer was read")
+            nbytes = sum(place.nbytes for place in answer.places)
+            outputs = await _copy(
+                nbytes, _read_all, self._outputs.buffer, answer.places, self._signature.outputs
+            )
+            return BatchResult(outputs, answer.compute, answer.is_finite)
         raise _to_error(answer)
 
     async def watch(self) -> None:
@@ -125,13 +135,6 @@ class Instance:
             self._outputs.free()
         self._outputs = fresh
 
-    def _read_outputs(self, answer: Ran) -> dict[str, Array]:
-        assert self._outputs is not None, "the first answer brings its slab"
-        outputs = {}
-        for spec, place in zip(self._signature.outputs, answer.places, strict=True):
-            outputs[spec.name] = read(self._outputs.buffer, place, spec.numpy_dtype).copy()
-        return outputs
-
     async def _ask(self, frame: Frame, descriptors: Sequence[int] = (), *, seconds: float) -> Reply:
         timer = asyncio.get_running_loop().call_later(seconds, self._give_up, seconds)
         try:
@@ -155,6 +158,25 @@ class Instance:
                 slab.free()
         self._inputs = self._outputs = None
         self._on_gone(self)
+
+
+async def _copy(nbytes: int, function: Callable[P, T], *arguments: P.args, **options: P.kwargs) -> T:
+    """Call a function that copies `nbytes`: what takes longer than a hop to a thread does not hold up the loop."""
+    if nbytes <= _COPIED_HERE:
+        return function(*arguments, **options)
+    return await asyncio.to_thread(function, *arguments, **options)
+
+
+def _write_all(buffer: Buffer, places: Sequence[Place], columns: Sequence[Column]) -> None:
+    for column, place in zip(columns, places, strict=True):
+        write(buffer, place, column)
+
+
+def _read_all(buffer: Buffer, places: Sequence[Place], specs: Sequence[TensorSpec]) -> dict[str, Array]:
+    return {
+        spec.name: read(buffer, place, spec.numpy_dtype).copy()
+        for spec, place in zip(specs, places, strict=True)
+    }
 
 
 def _to_error(answer: AnyFrame) -> MaasError:

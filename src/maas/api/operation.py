@@ -1,0 +1,48 @@
+"""An inference operation of a dialect: two pure functions between bodies and tensors.
+
+They may run on the gateway's loop or in another process (`maas.api.codec`), so what they are given and what they give
+is data: the declaration of a version, the bytes of a body, arrays by name, and a small record of the dialect's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from maas.errors import MaasError
+from maas.types import Answer, Signature, Tensors
+
+F = TypeVar("F")
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """The version that a body is about, as far as parsing and rendering need to know it."""
+
+    name: str
+    version: str
+    signature: Signature
+    allow_non_finite: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[F]):
+    """A parsed request. `form` is what the dialect needs to know of it again when it renders the answer; `timeout` is how
+    many seconds the request itself says it may take, None where it does not."""
+
+    inputs: Tensors
+    form: F
+    timeout: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Operation(Generic[F]):
+    """`parse` raises `InvalidRequest`; `render` may raise `ModelFailed`, where an answer cannot be said in the dialect;
+    `render_error` gives the body for an error and the request's id. `form` is a frozen dataclass of plain values."""
+
+    name: str
+    form: type[F]
+    parse: Callable[[Subject, bytes], Call[F]]
+    render: Callable[[Subject, F, Answer], bytes]
+    render_error: Callable[[MaasError, str], bytes]
