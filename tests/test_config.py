@@ -135,44 +135,74 @@ def test_the_process_s_own_environment_is_read(monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("servr: {}", r"^\S+/maas\.yaml: servr: unknown key$"),
-        ("server: {prt: 1}", r"yaml: server\.prt: unknown key$"),
-        ("models: {m: {thread: 1}}", r"yaml: models\.m\.thread: unknown key$"),
-        ("models: {'no name': {}}", r"yaml: models\.no name: 'no name' is no model name"),
-        ("server: {port: 65536}", r"yaml: server\.port: .*less than or equal to 65535$"),
-        ("server: {port: ninety}", r"yaml: server\.port: .*valid integer"),
-        ("server: {drain_timeout: -1}", r"yaml: server\.drain_timeout: "),
-        ("server: {drain_timeout: .nan}", r"yaml: server\.drain_timeout: "),
-        ("server: {drain_timeout: .inf}", r"yaml: server\.drain_timeout: "),
-        ("server: {readiness: some}", r"yaml: server\.readiness: Input should be 'any' or 'all'$"),
-        ("models: {m: {request_timeout: 0}}", r"yaml: models\.m\.request_timeout: .*greater than 0$"),
-        ("models: {m: {device: xcpux}}", r"yaml: models\.m\.device: "),
-        ("models: {m: {device: 'cuda:'}}", r"yaml: models\.m\.device: "),
-        ("models: {m: {device: cpu cuda}}", r"yaml: models\.m\.device: "),
-        ("models: {m: {versions: newest}}", r"yaml: models\.m\.versions: "),
+        ("servr: {}", r"^\S+/maas\.yaml: line 1: servr: unknown key$"),
+        ("server: {prt: 1}", r"yaml: line 1: server\.prt: unknown key$"),
+        ("models: {m: {thread: 1}}", r"yaml: line 1: models\.m\.thread: unknown key$"),
+        ("models: {'no name': {}}", r"yaml: line 1: models\.no name: 'no name' is no model name"),
+        ("server: {port: 65536}", r"yaml: line 1: server\.port: .*less than or equal to 65535$"),
+        ("server: {port: ninety}", r"yaml: line 1: server\.port: .*valid integer"),
+        ("server: {drain_timeout: -1}", r"yaml: line 1: server\.drain_timeout: "),
+        ("server: {drain_timeout: .nan}", r"yaml: line 1: server\.drain_timeout: "),
+        ("server: {drain_timeout: .inf}", r"yaml: line 1: server\.drain_timeout: "),
+        ("server: {readiness: some}", r"yaml: line 1: server\.readiness: Input should be 'any' or 'all'$"),
+        ("models: {m: {request_timeout: 0}}", r"yaml: line 1: models\.m\.request_timeout: .*greater than 0$"),
+        ("models: {m: {device: xcpux}}", r"yaml: line 1: models\.m\.device: "),
+        ("models: {m: {device: 'cuda:'}}", r"yaml: line 1: models\.m\.device: "),
+        ("models: {m: {device: cpu cuda}}", r"yaml: line 1: models\.m\.device: "),
+        ("models: {m: {versions: newest}}", r"yaml: line 1: models\.m\.versions: "),
         ("models: {m: {versions: [a/b]}}", r"models\.m\.versions\.0: 'a/b' is no version"),
         (
             "models: {m: {versions: [1], default: 2}}",
-            r"yaml: models\.m: default '2' is not among versions \['1'\]$",
+            r"yaml: line 1: models\.m: default '2' is not among versions \['1'\]$",
         ),
         (
             "models: {m: {versions: [], default: 2}}",
-            r"yaml: models\.m: default '2' is not among versions \[\]$",
+            r"yaml: line 1: models\.m: default '2' is not among versions \[\]$",
         ),
-        ("allow_code: mine", r"yaml: allow_code: expected a list$"),
-        ("models: [m]", r"yaml: models: expected a mapping$"),
-        ("models: {m: 1}", r"yaml: models\.m: expected a mapping$"),
-        ("server: 1", r"yaml: server: expected a mapping$"),
-        ("access: closed", r"yaml: access: Input should be 'loopback' or 'open'$"),
+        ("allow_code: mine", r"yaml: line 1: allow_code: expected a list$"),
+        ("models: [m]", r"yaml: line 1: models: expected a mapping$"),
+        ("models: {m: 1}", r"yaml: line 1: models\.m: expected a mapping$"),
+        ("server: 1", r"yaml: line 1: server: expected a mapping$"),
+        ("access: closed", r"yaml: line 1: access: Input should be 'loopback' or 'open'$"),
         ("server: {host: 0.0.0.0}", r"yaml: server\.host is '0\.0\.0\.0'"),
-        ("logging: {access_sample: 1.5}", r"yaml: logging\.access_sample: "),
-        ("a: 1\nb: 2", r"yaml: a: unknown key; \S+yaml: b: unknown key$"),
+        ("logging: {access_sample: 1.5}", r"yaml: line 1: logging\.access_sample: "),
+        ("a: 1\nb: 2", r"yaml: line 1: a: unknown key; \S+yaml: line 2: b: unknown key$"),
     ],
 )
 def test_a_wrong_key_or_value_is_refused_with_its_path(tmp_path: Path, text: str, message: str) -> None:
     """The error shows the path of the bad key, and all of them if there are several."""
     with pytest.raises(ConfigurationError, match=message):
         load(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("server:\n  port: 1\n  prt: 2", r"yaml: line 3: server\.prt: unknown key$"),
+        ("models:\n  m:\n    versions:\n    - 1\n    - a/b", r"line 5: models\.m\.versions\.1: 'a/b' is no"),
+        ("models:\n  m:\n    default: 2\n    versions: [1]", r"yaml: line 2: models\.m: default '2'"),
+        (
+            "models:\n  a: &a {threads: 0}\n  b: *a",
+            r"line 2: models\.a\.threads: .*line 2: models\.b\.threads: ",
+        ),
+        ("models:\n  a: &a {threads: 0}\n  b: {<<: *a}", r"yaml: line 3: models\.b\.threads: "),
+    ],
+)
+def test_the_line_of_a_wrong_key_is_told(tmp_path: Path, text: str, message: str) -> None:
+    """The line in the file, or that of the nearest key above which stands there."""
+    with pytest.raises(ConfigurationError, match=message):
+        load(tmp_path, text)
+
+
+def test_every_problem_is_told_by_itself(tmp_path: Path) -> None:
+    """Who logs them does not have to take a sentence apart."""
+    with pytest.raises(ConfigurationError) as caught:
+        load(tmp_path, "a: 1\nb: 2", {"MAAS_C": "3"})
+    assert [problem.rpartition(": ")[0] for problem in caught.value.problems] == [
+        f"{tmp_path}/maas.yaml: line 1: a",
+        f"{tmp_path}/maas.yaml: line 2: b",
+        "environment variable MAAS_C",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -210,7 +240,7 @@ def test_who_said_it_is_told(tmp_path: Path) -> None:
     """A wrong value is the variable's where there is one, which has the last word, and else the file's."""
     with pytest.raises(ConfigurationError, match=r"^environment variable MAAS_SERVER__PORT: server\.port: "):
         load(tmp_path, "server: {port: 1}", {"MAAS_SERVER__PORT": "x"})
-    with pytest.raises(ConfigurationError, match=r"yaml: server\.port: "):
+    with pytest.raises(ConfigurationError, match=r"yaml: line 1: server\.port: "):
         load(tmp_path, "server: {port: x}", {"MAAS_SERVER__HOST": "::1"})
     with pytest.raises(
         ConfigurationError, match=r"^environment variable MAAS_MODELS__m__DEFAULT: models\.m: "
@@ -252,6 +282,9 @@ def test_a_key_that_stands_twice_is_refused(tmp_path: Path, text: str, message: 
         load(tmp_path, text)
 
 
+_BOMB = "k0: &a0 [0]\n" + "".join(f"k{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 9))
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -261,6 +294,8 @@ def test_a_key_that_stands_twice_is_refused(tmp_path: Path, text: str, message: 
         ("a: 2024-13-45", "maas.yaml is no YAML"),
         ("a: !!python/object/apply:os.system [true]", "maas.yaml is no YAML"),
         ("a: " + "[" * 2000, "maas.yaml is no YAML"),
+        ("server: &s\n  port: *s", "maas.yaml is no YAML: line 2: an alias stands within what it means"),
+        (_BOMB, "maas.yaml is no YAML: line .*: there are over 100000 keys"),
         ("{1: 2}", "(?i)key"),
     ],
     ids=lambda value: value[:30],

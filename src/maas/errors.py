@@ -150,6 +150,10 @@ class BadArtifact(MaasError):
 
 
 class ConfigurationError(MaasError):
-    """The message names the file or variable, and the path of the key."""
+    """Each of `problems` names the file with its line, or the variable, and the path of the key."""
 
     code = "configuration"
+
+    def __init__(self, *problems: str, code: str | None = None) -> None:
+        super().__init__("; ".join(problems), code=code)
+        self.problems = problems

@@ -46,8 +46,11 @@ class Terms:
 
 
 class Gateway:
-    def __init__(self, registry: Registry) -> None:
+    """With `needs_all`, which may be set anew, the server is ready only when no version has failed."""
+
+    def __init__(self, registry: Registry, *, needs_all: bool = False) -> None:
         self.registry = registry
+        self.needs_all = needs_all
         self.is_draining = False
 
     def resolve(self, name: str, version: str | None = None) -> LiveVersion:
@@ -71,6 +74,8 @@ class Gateway:
             return Readiness("the server is starting", failed)
         if all(live.outage for live in versions):
             return Readiness("no model is ready", failed)
+        if self.needs_all and failed:
+            return Readiness("not every model is ready", failed)
         return Readiness("", failed)
 
     def outage_of(self, live: LiveVersion) -> str:

@@ -148,18 +148,17 @@ async def serving(
     )
     launcher = Launcher()  # starts nothing until it is asked to
 
-    def make_live(stored: StoredVersion) -> LiveVersion:
+    def make_live(stored: StoredVersion, settings: Configuration) -> LiveVersion:
         return LiveVersion(stored, settings, launcher=launcher, permits=permits, backlog=backlog, hooks=hooks)
 
     registry = Registry(MemoryRepository(models), settings, make_live)  # type: ignore[arg-type]
-    gateway = Gateway(registry)
+    gateway = Gateway(registry, needs_all=readiness_needs_all)
     codec = Codec(launcher, backlog, most_processes=1)
     app = create_app(
         gateway,
         codec,
         metrics,
         RequestRecorder(metrics, access or AccessPolicy()),
-        readiness_needs_all=readiness_needs_all,
         allow_control=allow_control,
     )
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from maas.config import Configuration
+from maas.config import Configuration, ModelOptions
 from maas.errors import BadArtifact, ModelNotFound, ModelNotReady
 from maas.models.live import VersionState
 from maas.models.manifest import MANIFEST
@@ -20,16 +20,40 @@ from maas.types import version_order
 Seal = Callable[..., StoredVersion]
 
 
-@dataclass
+@dataclass(eq=False)
 class Live:
     """Stands in for a live version: it loads, or fails, when it is told to."""
 
-    name: str
-    version: str
+    stored: StoredVersion
+    configuration: Configuration
+    reason: str = ""
+    body_bytes: int = 0
     state: VersionState = VersionState.LOADING
     settled: asyncio.Event = field(default_factory=asyncio.Event)
     drained: asyncio.Event = field(default_factory=asyncio.Event)
     has_served: bool = False
+
+    @property
+    def name(self) -> str:
+        return self.stored.manifest.name
+
+    @property
+    def version(self) -> str:
+        return self.stored.manifest.version
+
+    @property
+    def label(self) -> str:
+        return self.stored.label
+
+    @property
+    def options(self) -> ModelOptions:
+        return self.configuration.options_of(self.name)
+
+    def limit_bodies(self, most: int) -> None:
+        self.body_bytes = most
+
+    def is_made_for(self, configuration: Configuration) -> bool:
+        return self.options.queue_size == configuration.options_of(self.name).queue_size
 
     @property
     def order(self) -> tuple[int, ...] | None:
@@ -51,8 +75,8 @@ class Live:
         self.begin_drain()
 
 
-def make_live(stored: StoredVersion) -> Any:
-    return Live(stored.manifest.name, stored.manifest.version)
+def make_live(stored: StoredVersion, configuration: Configuration) -> Any:
+    return Live(stored, configuration)
 
 
 def registry(repository: Repository, **models: dict[str, Any]) -> Registry:
@@ -163,7 +187,7 @@ def test_a_version_that_cannot_be_made_live_is_broken(seal: Seal, repository: Re
     """What refuses to be described to its process is listed like a broken manifest."""
     seal("model", "1")
 
-    def refuse(stored: StoredVersion) -> Any:
+    def refuse(stored: StoredVersion, configuration: Configuration) -> Any:
         raise BadArtifact("not like this")
 
     found = Registry(repository, Configuration(), refuse)

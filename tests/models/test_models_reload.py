@@ -1,4 +1,5 @@
-"""Versions that come and go while others answer: loaded beside the old, swapped when ready, the old drained."""
+"""Versions that come and go while others answer, and options that change: loaded beside the old, swapped when ready, the
+old drained."""
 
 from __future__ import annotations
 
@@ -11,7 +12,8 @@ from typing import Any
 import pytest
 from tests.models.test_models_registry import Live, registry
 
-from maas.errors import ModelNotFound
+from maas.config import Configuration
+from maas.errors import BadArtifact, ModelNotFound
 from maas.models.live import VersionState
 from maas.models.registry import Registry
 from maas.models.repository import Repository, StoredVersion
@@ -190,3 +192,201 @@ def test_new_model_is_picked_up(seal: Seal, repository: Repository) -> None:
             assert fake(found, "1", "other").has_served
 
     run(scenario)
+
+
+# -- options that change
+
+
+def configured(**models: dict[str, Any]) -> Configuration:
+    return Configuration.model_validate({"models": models, "limits": {"body_bytes": 5000}})
+
+
+def test_version_with_other_options_takes_its_own_place_when_it_is_ready(
+    seal: Seal, repository: Repository
+) -> None:
+    """The same version made anew is loaded beside the old one, which answers until then; what has not changed is kept."""
+    seal("model", "1")
+    seal("other", "1")
+
+    async def scenario() -> None:
+        async with running(repository) as found:
+            old, other = fake(found, "1"), fake(found, "1", "other")
+            old.enter(READY)
+            other.enter(READY)
+            found.reconfigure(configured(model={"queue_size": 7}))
+            await settle()
+            assert fake(found, "1") is old
+            assert found.has_started
+            successor = fresh_of(found, old)
+            assert successor.has_served
+            successor.enter(READY)
+            await settle()
+            assert fake(found, "1") is successor
+            assert successor.options.queue_size == 7
+            assert old.drained.is_set()
+            assert fake(found, "1", "other") is other
+            assert not other.drained.is_set()
+            assert (successor.body_bytes, other.body_bytes) == (0, 5000)
+
+    run(scenario)
+
+
+def test_version_that_fails_with_its_new_options_keeps_the_old_ones(
+    seal: Seal, repository: Repository
+) -> None:
+    """It goes on as it was and says why; the next reload tries again, and going back clears the reason."""
+    seal("model", "1")
+
+    async def scenario() -> None:
+        async with running(repository) as found:
+            old = fake(found, "1")
+            old.enter(READY)
+            found.reconfigure(configured(model={"queue_size": 7}))
+            failed = fresh_of(found, old)
+            failed.reason = "no such device"
+            failed.enter(FAILED)
+            await settle()
+            assert fake(found, "1") is old
+            assert old.state is READY
+            assert old.reason == "it keeps its former options; with the new ones: no such device"
+            assert failed.drained.is_set()
+            found.refresh()
+            assert found._successors == {}
+            found.reconfigure(configured(model={"queue_size": 8}))
+            assert fresh_of(found, old).options.queue_size == 8
+            found.reconfigure(configured())
+            assert found._successors == {}
+            assert old.reason == ""
+
+    run(scenario)
+
+
+def test_successor_of_a_past_configuration_is_given_up(seal: Seal, repository: Repository) -> None:
+    """Of two reloads in a row the second holds, and what the first began to load ends; so it does with its version."""
+    seal("model", "1")
+
+    async def scenario() -> None:
+        async with running(repository) as found:
+            old = fake(found, "1")
+            old.enter(READY)
+            found.reconfigure(configured(model={"queue_size": 7}))
+            first = fresh_of(found, old)
+            found.reconfigure(configured(model={"queue_size": 7, "default": "1"}))
+            assert fresh_of(found, old) is first
+            found.reconfigure(configured(model={"queue_size": 8}))
+            second = fresh_of(found, old)
+            assert first.drained.is_set()
+            assert second is not first
+            found.unload("model")
+            assert second.drained.is_set()
+            await settle()
+            with pytest.raises(ModelNotFound):
+                found.resolve("model")
+
+    run(scenario)
+
+
+def test_version_that_does_not_answer_yet_is_made_anew_at_once(seal: Seal, repository: Repository) -> None:
+    """One that loads, or failed, has no caller to wait for."""
+    seal("model", "1")
+    seal("model", "2")
+
+    async def scenario() -> None:
+        async with running(repository) as found:
+            loading, failed = fake(found, "1"), fake(found, "2")
+            failed.enter(FAILED)
+            found.reconfigure(configured(model={"queue_size": 7}))
+            assert loading.drained.is_set()
+            assert failed.drained.is_set()
+            assert [fake(found, each).options.queue_size for each in "12"] == [7, 7]
+            assert found._successors == {}
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "loaded", "left"),
+    [
+        ("all", "highest", [], ["2"]),
+        ("all", [], [], []),
+        ("all", ["1"], [], ["1"]),
+        (["1"], ["2"], ["2"], ["2"]),
+        ([], "all", ["1", "2"], ["1", "2"]),
+        (["1"], ["3"], [], ["1"]),
+    ],
+)
+def test_versions_follow_their_list(
+    before: Any, after: Any, loaded: list[str], left: list[str], seal: Seal, repository: Repository
+) -> None:
+    """What is listed anew is loaded; what is delisted leaves, but not before what is wanted in its place is ready."""
+    seal("model", "1")
+    seal("model", "2")
+
+    async def scenario() -> None:
+        async with running(repository, model={"versions": before}) as found:
+            old = {live.version for live in found.versions()}
+            for version in old:
+                fake(found, version).enter(READY)
+            found.reconfigure(configured(model={"versions": after}))
+            if loaded:
+                assert old <= set(versions(found))
+            for version in loaded:
+                fake(found, version).enter(READY)
+            await settle()
+            assert versions(found) == left
+
+    run(scenario)
+
+
+def test_configuration_holds_though_the_repository_cannot_be_read(
+    seal: Seal, repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file system that is away for a moment is told of, and costs no version and no option."""
+    seal("model", "1")
+
+    def unreadable(*_: object) -> list[str]:
+        raise BadArtifact("it is not mounted")
+
+    async def scenario() -> None:
+        async with running(repository) as found:
+            old = fake(found, "1")
+            old.enter(READY)
+            monkeypatch.setattr(repository, "models", unreadable)
+            monkeypatch.setattr(repository, "versions", unreadable)
+            with pytest.raises(BadArtifact):
+                found.reconfigure(configured(model={"queue_size": 7}))
+            await settle()
+            fresh_of(found, old).enter(READY)
+            await settle()
+            assert fake(found, "1").options.queue_size == 7
+
+    run(scenario)
+
+
+def test_drain_waits_for_versions_that_were_retired(seal: Seal, repository: Repository) -> None:
+    """What an old version has accepted is answered before the server ends, though nobody finds it any more."""
+    seal("model", "1")
+    seal("model", "2")
+
+    async def scenario() -> None:
+        async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+            found = registry(repository)
+            group.create_task(found.serve())
+            await settle()
+            retired = fake(found, "1")
+            retired.drain = retired.drained.wait  # type: ignore[method-assign,assignment]
+            retired.begin_drain = lambda: retired.enter(VersionState.DRAINING)  # type: ignore[method-assign]
+            found.unload("model", "1")
+            draining = group.create_task(found.drain())
+            await settle()
+            assert not draining.done()
+            retired.drained.set()
+
+    run(scenario)
+
+
+def fresh_of(found: Registry, old: Live) -> Live:
+    """The successor that is loading beside `old`."""
+    successor = found._successors[old.label]
+    assert isinstance(successor, Live)
+    return successor

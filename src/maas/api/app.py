@@ -37,7 +37,6 @@ def create_app(
     metrics: Metrics,
     recorder: RequestRecorder,
     *,
-    readiness_needs_all: bool = False,
     allow_control: bool = False,
 ) -> FastAPI:
     """The whole HTTP surface. The hot routes come first: routing looks at them in order."""
@@ -60,7 +59,7 @@ def create_app(
         Route("/v2/models/{model}/versions/{version}/infer", infer, methods=["POST"]),
     ]
     app.include_router(native.catalogue(gateway))
-    app.include_router(open_inference.metadata(gateway, needs_all=readiness_needs_all))
+    app.include_router(open_inference.metadata(gateway))
     app.include_router(admin.operations(metrics))
     app.include_router(admin.control(gateway, is_allowed=allow_control))
     add_docs(app)

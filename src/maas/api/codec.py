@@ -44,12 +44,16 @@ class Codec:
     def __init__(self, launcher: Launcher, backlog: Backlog, most_processes: int) -> None:
         self._launcher = launcher
         self._backlog = backlog
-        self._slots = asyncio.Semaphore(most_processes)
+        self._slots = _Slots(most_processes)
         self._idle: set[Dialogue] = set()
 
     def new_body(self) -> Body:
         """A body that is yet to be read."""
         return Body(self._backlog)
+
+    def resize(self, most_processes: int) -> None:
+        """Read and write as many at once from now on; where more do just now, as they end."""
+        self._slots.resize(most_processes)
 
     async def prepare(self) -> None:
         """Have a process ready before somebody waits for it. Raises `WorkerDied` where there can be none."""
@@ -124,6 +128,28 @@ class Codec:
         started = await self._launcher.fork(_PROCESS, (_PROCESS,))
         process = Dialogue(started, on_gone=lambda: self._idle.discard(process))
         return process
+
+
+class _Slots(asyncio.Semaphore):
+    """A semaphore whose number may change: what is to go is kept when it comes back."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self._number = number
+        self._surplus = 0
+
+    def resize(self, number: int) -> None:
+        self._surplus += self._number - number
+        self._number = number
+        while self._surplus < 0:
+            self._surplus += 1
+            super().release()
+
+    def release(self) -> None:
+        if self._surplus:
+            self._surplus -= 1
+        else:
+            super().release()
 
 
 def _is_heavy(body: Body) -> bool:

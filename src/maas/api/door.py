@@ -35,12 +35,12 @@ def render_error(path: str, error: MaasError, request_id: str) -> bytes:
 
 
 class Door:
-    """`most_requests` is how many inference requests the server holds at once, over all models."""
+    """`most_requests` is how many inference requests the server holds at once, over all models; it may be set anew."""
 
     def __init__(self, gateway: Gateway, recorder: RequestRecorder, most_requests: int) -> None:
         self._gateway = gateway
         self._recorder = recorder
-        self._most_requests = most_requests
+        self.most_requests = most_requests
         self._meant: dict[str, Meant | None] = {}
         self._is_leaving = False
 
@@ -55,9 +55,9 @@ class Door:
             return self._unready() if path == _READINESS else None
         if self._gateway.is_draining:
             return Draining("the server is shutting down")
-        if in_flight >= self._most_requests:
+        if in_flight >= self.most_requests:
             return QueueFull(
-                f"the server holds {in_flight} requests; it takes {self._most_requests}",
+                f"the server holds {in_flight} requests; it takes {self.most_requests}",
                 retry_after=_RETRY_SECONDS,
             )
         live = self._resolve(meant)

@@ -82,8 +82,8 @@ _NOT_READY: dict[int | str, dict[str, Any]] = {503: {"description": "Not now; th
 INFER = Operation("infer", InferForm, parse_infer, render_infer, render_error)
 
 
-def metadata(gateway: Gateway, *, needs_all: bool) -> APIRouter:
-    """Health and metadata. With `needs_all` the server is ready only when every version is."""
+def metadata(gateway: Gateway) -> APIRouter:
+    """Health and metadata."""
     router = APIRouter(prefix="/v2", tags=["Open Inference Protocol"])
 
     @router.get("/health/live", summary="The process answers")
@@ -92,7 +92,7 @@ def metadata(gateway: Gateway, *, needs_all: bool) -> APIRouter:
 
     @router.get("/health/ready", summary="Models may be sent traffic", responses=_NOT_READY)
     async def ready() -> JSONResponse:
-        return _ready(gateway, needs_all=needs_all)
+        return _ready(gateway)
 
     @router.get("", summary="Server metadata")
     @router.get("/", include_in_schema=False)
@@ -116,15 +116,14 @@ def metadata(gateway: Gateway, *, needs_all: bool) -> APIRouter:
     return router
 
 
-def _ready(gateway: Gateway, *, needs_all: bool) -> JSONResponse:
+def _ready(gateway: Gateway) -> JSONResponse:
     readiness = gateway.readiness()
-    is_ready = readiness.is_ready and not (needs_all and readiness.failed)
-    body: dict[str, Any] = {"ready": is_ready}
+    body: dict[str, Any] = {"ready": readiness.is_ready}
     if readiness.reason:
         body["error"] = readiness.reason
     if readiness.failed:
         body["failed"] = readiness.failed
-    return JSONResponse(body, 200 if is_ready else 503)
+    return JSONResponse(body, 200 if readiness.is_ready else 503)
 
 
 def _model_ready(gateway: Gateway, live: LiveVersion) -> JSONResponse:

@@ -14,6 +14,8 @@ The effective tree is the defaults, then the file of `--config`, then `{ENVIRONM
 the command line. A variable is named by its path, as in `{ENVIRONMENT_PREFIX}SERVER__PORT=9000` or
 `{ENVIRONMENT_PREFIX}MODELS__digits-cnn__THREADS=2`; its value is read as YAML. An unknown key is refused with its path.
 
+SIGHUP has a running server read all of it again ([operations.md](operations.md)); an option marked with ↻ needs a restart.
+
 `maas config` prints the effective tree, `maas config check FILE` validates a file, and `maas config reference` prints
 this page.
 """
@@ -43,7 +45,8 @@ def _section(title: str, description: str, options: dict[str, Any]) -> Iterator[
     for name, schema in options.items():
         if "$ref" not in schema:
             default = _DEFAULTS.get(name) or f"`{json.dumps(schema.get('default'))}`"
-            yield f"| `{name}` | {default} | {_allowed(schema)} | {schema['description']} |"
+            mark = " ↻" if schema.get("needs_restart") else ""
+            yield f"| `{name}`{mark} | {default} | {_allowed(schema)} | {schema['description']} |"
     yield ""
 
 

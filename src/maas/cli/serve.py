@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,14 +15,14 @@ def serve(
     host: Annotated[str | None, typer.Option(help="Address to bind; 127.0.0.1 unless told.")] = None,
     port: Annotated[int | None, typer.Option(min=0, max=65535, help="TCP port; 8000 unless told.")] = None,
 ) -> None:
-    """Serve the models of a repository until SIGTERM or Ctrl-C, then drain.
+    """Serve the models of a repository until SIGTERM or Ctrl-C, then drain. SIGHUP reads the configuration again.
 
     Without a configuration every version in ./models is served on 127.0.0.1:8000.
     """
     from maas.config import load_configuration
     from maas.server import run
 
-    run(load_configuration(config, overrides=_overrides(repository, host, port)))
+    run(partial(load_configuration, config, overrides=_overrides(repository, host, port)))
 
 
 def _overrides(repository: Path | None, host: str | None, port: int | None) -> dict[str, Any]:

@@ -42,14 +42,22 @@ class Edge:
     """
 
     def __init__(self, options: ServerOptions, door: Door, *, body_bytes: int, max_connections: int) -> None:
-        self.options = options
-        self.header_count = options.header_count  # looked at for each header
         self.door = door
-        self.body_bytes = body_bytes
-        self.max_connections = max_connections
         self.admitted = 0  # connections that count against `max_connections`
         self.is_leaving = False
         self.now = 0.0
+        self._connections: set[Connection] = set()
+        self.unsent = Unsent(options.write_timeout)
+        self._timer: asyncio.TimerHandle | None = None
+        self._default_headers: tuple[object, bytes] = (None, b"")
+        self.limit(options, body_bytes=body_bytes, max_connections=max_connections)
+
+    def limit(self, options: ServerOptions, *, body_bytes: int, max_connections: int) -> None:
+        """Hold connections to these limits, each from the next thing on that it is expected to do."""
+        self.options = options
+        self.header_count = options.header_count  # looked at for each header
+        self.body_bytes = body_bytes
+        self.max_connections = max_connections
         shortest = min(
             options.header_timeout, options.idle_timeout, options.body_grace, options.write_timeout
         )
@@ -60,10 +68,7 @@ class Edge:
         self.body_span = options.body_grace + self._tick
         self.linger_span = _LINGER + self._tick
         self.last_span = _LAST_LINGER + self._tick
-        self._connections: set[Connection] = set()
-        self.unsent = Unsent(options.write_timeout + self._tick)
-        self._timer: asyncio.TimerHandle | None = None
-        self._default_headers: tuple[object, bytes] = (None, b"")
+        self.unsent.patience = options.write_timeout + self._tick
 
     def leave(self) -> None:
         """The server will shut down: it is not ready any more, and every answer says `Connection: close`."""

@@ -16,7 +16,7 @@ class Unsent:
     """Transports with bytes in their buffers. Closing ones are watched too: they stay until their bytes are gone."""
 
     def __init__(self, patience: float) -> None:
-        self._patience = patience  # seconds without progress
+        self.patience = patience  # seconds without progress
         self._watched: dict[asyncio.Transport, _Watched] = {}
 
     def watch(self, transport: asyncio.Transport, now: float) -> None:
@@ -33,5 +33,5 @@ class Unsent:
             watched.size = size
             if size == 0:
                 self.forget(transport)
-            elif now - watched.since > self._patience:
+            elif now - watched.since > self.patience:
                 transport.abort()

@@ -56,7 +56,7 @@ class Hooks:
 
 class LiveVersion:
     """Loading until its first instance has, then ready until it is drained, or failed when no instance is to be had;
-    `reason` says why it is not ready."""
+    `reason` says why it is not ready, or, of one that is, what it lacks of what the configuration asks for."""
 
     def __init__(
         self,
@@ -69,6 +69,7 @@ class LiveVersion:
         hooks: Hooks,
     ) -> None:
         options = configuration.options_of(stored.manifest.name)
+        self.stored = stored
         self.manifest = stored.manifest
         self.name = stored.manifest.name
         self.version = stored.manifest.version
@@ -77,9 +78,8 @@ class LiveVersion:
         self.signature = stored.manifest.signature
         self.policy = _policy(self.signature, stored.manifest.batching, options)
         self.request_timeout = options.request_timeout
-        self.body_limit = _body_limit(
-            self.signature, self.policy.max_batch_size, configuration.limits.body_bytes
-        )
+        self.limit_bodies(configuration.limits.body_bytes)
+        self._made_for = _made_for(configuration, self.name)
         self.settled = asyncio.Event()
         """Set when it has loaded, or failed to."""
         self.state = VersionState.LOADING
@@ -122,6 +122,14 @@ class LiveVersion:
     @property
     def label(self) -> str:
         return f"{self.name}/{self.version}"
+
+    def limit_bodies(self, most: int) -> None:
+        """Set `body_limit`, the bytes of a JSON body, to what the largest declared request needs, but to `most` at most."""
+        self.body_limit = _body_limit(self.signature, self.policy.max_batch_size, most)
+
+    def is_made_for(self, configuration: Configuration) -> bool:
+        """Whether one that is made for `configuration` would be the same."""
+        return self._made_for == _made_for(configuration, self.name)
 
     def check_ready(self) -> None:
         """Raise `ModelNotReady` with the reason unless requests may be sent."""
@@ -181,6 +189,12 @@ class LiveVersion:
         if state is not VersionState.LOADING:
             self.settled.set()
         self._hooks.on_state(self)
+
+
+def _made_for(configuration: Configuration, name: str) -> tuple[ModelOptions, int]:
+    """What of the configuration a version is made with; which versions are served is not for them to know."""
+    options = configuration.options_of(name).model_copy(update={"versions": "all", "default": None})
+    return options, configuration.limits.answer_bytes
 
 
 def _policy(signature: Signature, batching: Batching, options: ModelOptions) -> BatchPolicy:

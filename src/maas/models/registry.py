@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from maas.config import Configuration, ModelOptions
@@ -31,14 +32,15 @@ class Registry:
     """Versions by model name, as the repository and the configuration want them.
 
     `refresh` looks again: what is new is loaded beside the old, which goes on answering until the new one is ready, and is
-    drained then if it is not wanted any more. A new version that fails leaves the old one in its place.
+    drained then if it is not wanted any more. A new version that fails leaves the old one in its place. `reconfigure` does
+    the same to a version whose options have changed: a successor, which is the same version made anew, is loaded beside it.
     """
 
     def __init__(
         self,
         repository: Repository,
         configuration: Configuration,
-        make_live: Callable[[StoredVersion], LiveVersion],
+        make_live: Callable[[StoredVersion, Configuration], LiveVersion],
     ) -> None:
         self.broken: list[BrokenVersion] = []
         self._has_started = False
@@ -46,6 +48,12 @@ class Registry:
         self._configuration = configuration
         self._make_live = make_live
         self._models: dict[str, dict[str, LiveVersion]] = {}
+        self._successors: dict[
+            str, LiveVersion
+        ] = {}  # by label; each beside one that it will take the place of
+        self._serving: set[LiveVersion] = (
+            set()
+        )  # those that nobody finds any more, but who answer yet, included
         self._asked_for: dict[str, set[str]] = {}
         self._unloaded: dict[str, set[str]] = {}
         self._fresh: list[LiveVersion] = []
@@ -89,6 +97,19 @@ class Registry:
         for name in sorted({*self._repository.models(), *self._configuration.models, *self._models}):
             self._refresh_model(name)
 
+    def reconfigure(self, configuration: Configuration) -> None:
+        """Serve as `configuration` wants it from now on, and look at the repository again.
+
+        Raises `BadArtifact` where that cannot be read; the configuration holds nevertheless.
+        """
+        self._configuration = configuration
+        try:
+            self.refresh()
+        finally:
+            for live in self.versions():
+                live.limit_bodies(configuration.limits.body_bytes)
+                self._renew(live)
+
     def load(self, name: str, version: str | None = None) -> LiveVersion:
         """Serve the version, or the highest stored; one that failed is tried again.
 
@@ -124,8 +145,9 @@ class Registry:
             while not self._is_draining:
                 fresh, self._fresh = self._fresh, []
                 for live in fresh:
-                    group.create_task(live.serve())
-                    group.create_task(self._replace(live))
+                    self._serving.add(live)
+                    group.create_task(self._serve(live))
+                    group.create_task(self._place(live))
                 self._changed.clear()
                 await self._changed.wait()
 
@@ -133,21 +155,67 @@ class Registry:
         """Return when every version has answered what it accepted."""
         self._is_draining = True
         self._changed.set()
-        await asyncio.gather(*(live.drain() for live in self.versions()))
+        for live in self._fresh:  # they will not begin
+            live.begin_drain()
+        await asyncio.gather(*(live.drain() for live in self._serving))
+
+    async def _serve(self, live: LiveVersion) -> None:
+        try:
+            await live.serve()
+        finally:
+            self._serving.discard(live)
 
     def _note_start(self) -> None:
         if not self._has_started:
             self._has_started = all(live.state is not VersionState.LOADING for live in self.versions())
 
-    async def _replace(self, fresh: LiveVersion) -> None:
-        """When `fresh` is ready, retire the versions of its model that were only waiting for that."""
+    async def _place(self, fresh: LiveVersion) -> None:
+        """When `fresh` has loaded, give it its place, and retire the versions that were only waiting for that."""
         await fresh.settled.wait()
         self._note_start()
-        if fresh.state is VersionState.READY:
-            wanted = self._wanted(fresh.name)
-            for live in self.versions_of(fresh.name):
-                if live.version not in wanted and live is not fresh:
-                    self._retire(live)
+        if self._successors.get(fresh.label) is fresh:
+            self._succeed(fresh)
+        with suppress(
+            BadArtifact
+        ):  # the repository cannot be read just now; the next look at it retires them
+            self._retire_unwanted(fresh.name)
+
+    # ── the same version, made anew ──────────────────────────────────────────────────────────────────────────
+
+    def _renew(self, live: LiveVersion) -> None:
+        """Load a successor of `live` where the configuration is not the one that it was made for. One that is loading for
+        a configuration of the past is given up."""
+        successor = self._successors.get(live.label)
+        if live.is_made_for(self._configuration):
+            self._give_up_successor(live)
+            live.reason = "" if live.state is VersionState.READY else live.reason
+        elif successor is None or not successor.is_made_for(self._configuration):
+            self._give_up_successor(live)
+            try:
+                self._successors[live.label] = fresh = self._make(live.stored)
+            except BadArtifact as error:
+                live.reason = _keeps_former_options(error.message)
+            else:
+                if live.state is not VersionState.READY:
+                    self._succeed(fresh)
+
+    def _succeed(self, fresh: LiveVersion) -> None:
+        """The successor takes the place of its predecessor, or says why not."""
+        del self._successors[fresh.label]
+        old = self._models[fresh.name][fresh.version]
+        if fresh.state is VersionState.READY or old.state is not VersionState.READY:
+            self._models[fresh.name][fresh.version] = fresh
+            old.begin_drain()
+        else:
+            old.reason = _keeps_former_options(fresh.reason)
+            fresh.begin_drain()
+
+    def _give_up_successor(self, live: LiveVersion) -> None:
+        successor = self._successors.pop(live.label, None)
+        if successor is not None:
+            successor.begin_drain()
+
+    # ── what is wanted ───────────────────────────────────────────────────────────────────────────────────────
 
     def _refresh_model(self, name: str) -> None:
         try:
@@ -172,6 +240,18 @@ class Registry:
         for each in list(live.values()):
             if each.version not in stored:
                 self._retire(each)
+        self._retire_unwanted(name)
+
+    def _retire_unwanted(self, name: str) -> None:
+        """Retire what is not wanted any more, when what is wanted in its place has loaded. Where all of that has failed,
+        the old ones stay."""
+        wanted = self._wanted(name)
+        live = self._models.get(name, {})
+        states = {live[version].state for version in wanted if version in live}
+        if VersionState.LOADING not in states and (VersionState.READY in states or not wanted):
+            for each in list(live.values()):
+                if each.version not in wanted:
+                    self._retire(each)
 
     def _try_to_start(self, name: str, version: str) -> None:
         try:
@@ -181,8 +261,12 @@ class Registry:
             self.broken.append(BrokenVersion(name, version, error.message, is_missing))
 
     def _start(self, stored: StoredVersion) -> LiveVersion:
-        live = self._make_live(stored)
+        live = self._make(stored)
         self._models.setdefault(live.name, {})[live.version] = live
+        return live
+
+    def _make(self, stored: StoredVersion) -> LiveVersion:
+        live = self._make_live(stored, self._configuration)
         self._fresh.append(live)
         self._changed.set()
         return live
@@ -192,6 +276,7 @@ class Registry:
         versions = self._models[live.name]
         if versions.get(live.version) is live:
             del versions[live.version]
+            self._give_up_successor(live)
         if not versions:
             del self._models[live.name]
         live.begin_drain()
@@ -236,6 +321,10 @@ _DISTANCE_FROM_READY = {
     VersionState.DRAINING: 2,
     VersionState.FAILED: 3,
 }
+
+
+def _keeps_former_options(problem: str) -> str:
+    return f"it keeps its former options; with the new ones: {problem}"
 
 
 def _choose(stored: Sequence[str], options: ModelOptions) -> list[str]:

@@ -116,14 +116,12 @@ class _Forward(logging.Handler):
 def logging_to(stream: TextIO = sys.stderr, level: str = "info") -> Iterator[None]:
     """Configure structlog and the standard library's root logger to write JSON lines of `level` and up to `stream`."""
     writer = LogWriter(stream)
-    least = logging.getLevelNamesMapping()[level.upper()]
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(utc=True, fmt=None),
             structlog.processors.format_exc_info,
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(least),
         logger_factory=lambda *_: _QueueLogger(writer),
         cache_logger_on_first_use=False,
     )
@@ -131,7 +129,7 @@ def logging_to(stream: TextIO = sys.stderr, level: str = "info") -> Iterator[Non
     handler = _Forward(writer)
     previous = root.level
     root.addHandler(handler)
-    root.setLevel(max(least, logging.WARNING))
+    set_level(level)
     writer.start()
     try:
         yield
@@ -140,6 +138,13 @@ def logging_to(stream: TextIO = sys.stderr, level: str = "info") -> Iterator[Non
         root.setLevel(previous)
         structlog.reset_defaults()
         writer.stop()
+
+
+def set_level(level: str) -> None:
+    """The least level that is written from now on; of libraries' lines, no less than warnings."""
+    least = logging.getLevelNamesMapping()[level.upper()]
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(least))
+    logging.getLogger().setLevel(max(least, logging.WARNING))
 
 
 def _clip(key: str, value: Any) -> Any:

@@ -22,16 +22,18 @@ class AccessPolicy:
 
 
 class RequestRecorder:
+    """`policy` may be set anew."""
+
     def __init__(self, metrics: Metrics, policy: AccessPolicy) -> None:
         self._metrics = metrics
-        self._policy = policy
+        self.policy = policy
         self._log = structlog.get_logger("maas.requests")
 
     def answered(self, version: Labels, request_id: str, timings: Timings, total: float) -> None:
         """`total` is in seconds, from the first byte of the request that we saw to the answer."""
         self._metrics.count_answer(version, max(0.0, total - timings.queue - timings.compute))
-        is_slow = total >= self._policy.slow_seconds
-        if is_slow or self._policy.log_all or (self._policy.share and random.random() < self._policy.share):  # noqa: S311 - a sample, no secret
+        is_slow = total >= self.policy.slow_seconds
+        if is_slow or self.policy.log_all or (self.policy.share and random.random() < self.policy.share):  # noqa: S311 - a sample, no secret
             self._log.info(
                 "request_slow" if is_slow else "request_answered",
                 model="/".join(version),

@@ -11,20 +11,22 @@ import ipaddress
 import os
 import re
 from collections.abc import Container, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
+    JsonValue,
     ValidationError,
     model_validator,
 )
 
+from maas.config.yaml import lines_of, read_yaml
 from maas.errors import ConfigurationError
 from maas.types import check_model_name, check_version_name
 
@@ -58,6 +60,10 @@ VersionName = Annotated[str, BeforeValidator(_version_text), AfterValidator(chec
 ModelName = Annotated[str, AfterValidator(check_model_name)]
 
 
+_NEEDS_RESTART: dict[str, JsonValue] = {"needs_restart": True}
+"""Marks an option that a running server cannot change; every other is changed by a reload."""
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -66,9 +72,17 @@ class ServerOptions(_Section):
     """Where the server listens and how it starts and ends."""
 
     host: str = Field(
-        "127.0.0.1", description="Address to bind. Any but a loopback one needs `access: open`."
+        "127.0.0.1",
+        description="Address to bind. Any but a loopback one needs `access: open`.",
+        json_schema_extra=_NEEDS_RESTART,
     )
-    port: int = Field(8000, ge=0, le=65535, description="TCP port; 0 takes a free one and logs it.")
+    port: int = Field(
+        8000,
+        ge=0,
+        le=65535,
+        description="TCP port; 0 takes a free one and logs it.",
+        json_schema_extra=_NEEDS_RESTART,
+    )
     readiness: Literal["any", "all"] = Field(
         "any",
         description="`any`: ready when one model is, with failed ones named in the body; `all`: only when every one is.",
@@ -268,13 +282,18 @@ class LoggingOptions(_Section):
 class Configuration(_Section):
     """Everything that `maas serve` can be told."""
 
-    repository: Path = Field(Path("models"), description="Folder of the model versions.")
+    repository: Path = Field(
+        Path("models"), description="Folder of the model versions.", json_schema_extra=_NEEDS_RESTART
+    )
     access: Literal["loopback", "open"] = Field(
         "loopback",
         description="`open` says in so many words that whoever reaches the port may call every model.",
+        json_schema_extra=_NEEDS_RESTART,
     )
     allow_code: tuple[str, ...] = Field(
-        (), description="Modules, by prefix, whose code models may import and run in their processes."
+        (),
+        description="Modules, by prefix, whose code models may import and run in their processes.",
+        json_schema_extra=_NEEDS_RESTART,
     )
     watch_seconds: float = Field(
         0.0,
@@ -302,6 +321,23 @@ class Configuration(_Section):
         return self.models.get(model) or _DEFAULT_OPTIONS
 
 
+def changed_keys(old: Configuration, new: Configuration) -> dict[str, bool]:
+    """The path of each option of `new` that has another value than in `old`, and whether it needs a restart."""
+    changed = dict(_changed(old, new, ()))
+    for name in sorted({*old.models, *new.models}):
+        changed |= _changed(old.options_of(name), new.options_of(name), ("models", name))
+    return changed
+
+
+def _changed(old: BaseModel, new: BaseModel, above: tuple[str, ...]) -> Iterator[tuple[str, bool]]:
+    for key, field in type(new).model_fields.items():
+        before, after = getattr(old, key), getattr(new, key)
+        if isinstance(after, BaseModel):
+            yield from _changed(before, after, (*above, key))
+        elif before != after and not isinstance(after, dict):  # of models, which are compared one by one
+            yield ".".join((*above, key)), field.json_schema_extra == _NEEDS_RESTART
+
+
 def is_loopback(host: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_loopback
@@ -316,7 +352,7 @@ def load_configuration(
 ) -> Configuration:
     """The effective tree: defaults, then `file`, then `MAAS_SERVER__PORT=…` variables, then the command line's
     `overrides` (a tree like the file's). Raises `ConfigurationError`."""
-    tree: dict[str, Any] = _read_file(file) if file is not None else {}
+    tree, lines = _read_file(file) if file is not None else ({}, {})
     in_file = set(_paths(tree))
     variables = _read_environment(os.environ if environment is None else environment)
     for path, value in variables.values():
@@ -326,35 +362,11 @@ def load_configuration(
         return Configuration.model_validate(tree)
     except ValidationError as error:
         sources = {path: variable for variable, (path, _) in variables.items()}
-        raise ConfigurationError("; ".join(_explain(error, file, in_file, sources))) from error
+        raise ConfigurationError(*_explain(error, _Origin(file, lines, in_file, sources))) from error
 
 
-class _Loader(yaml.SafeLoader):
-    """Refuses a key that stands twice: YAML would silently take the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode) and (key.tag, key.value) in seen:
-                raise yaml.MarkedYAMLError(
-                    problem=f"key {key.value!r} stands twice", problem_mark=key.start_mark
-                )
-            seen.add((key.tag, str(key.value)))
-        return super().construct_mapping(node, deep)
-
-
-def _read_yaml(text: str) -> object:
-    """Raises `ValueError` in one line for what is no YAML."""
-    try:
-        return yaml.load(text, _Loader)  # noqa: S506 - a safe loader
-    except yaml.MarkedYAMLError as error:
-        where = f"line {error.problem_mark.line + 1}: " if error.problem_mark is not None else ""
-        raise ValueError(f"{where}{error.problem}") from error
-    except (yaml.YAMLError, RecursionError) as error:
-        raise ValueError(str(error).splitlines()[0]) from error
-
-
-def _read_file(file: Path) -> dict[str, Any]:
+def _read_file(file: Path) -> tuple[dict[str, Any], dict[tuple[str, ...], int]]:
+    """Its tree, and the line of every key."""
     try:
         text = file.read_text(encoding="utf-8")
     except OSError as error:
@@ -362,15 +374,15 @@ def _read_file(file: Path) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise ConfigurationError(f"{file} is no text in UTF-8") from error
     try:
-        tree = _read_yaml(text)
+        tree, lines = read_yaml(text), lines_of(text)
     except ValueError as error:  # also a date such as 2024-13-45
         raise ConfigurationError(f"{file} is no YAML: {error}") from error
     if tree is None:
-        return {}
+        return {}, {}
     if not isinstance(tree, dict):
         what = "a list" if isinstance(tree, list) else "one value"
         raise ConfigurationError(f"{file} holds {what}; expected a mapping")
-    return tree
+    return tree, lines
 
 
 def _read_environment(environment: Mapping[str, str]) -> dict[str, tuple[tuple[str, ...], Any]]:
@@ -385,7 +397,7 @@ def _read_environment(environment: Mapping[str, str]) -> dict[str, tuple[tuple[s
                 *(key if is_model and not depth else key.lower() for depth, key in enumerate(others)),
             )
             try:
-                found[variable] = (path, _read_yaml(text))
+                found[variable] = (path, read_yaml(text))
             except ValueError as error:
                 raise ConfigurationError(
                     f"environment variable {variable} is no YAML value: {error}"
@@ -424,24 +436,34 @@ def _merge(tree: dict[str, Any], other: Mapping[str, Any]) -> None:
             tree[key] = dict(value) if isinstance(value, Mapping) else value
 
 
-def _explain(
-    error: ValidationError,
-    file: Path | None,
-    in_file: Container[tuple[str, ...]],
-    variables: Mapping[tuple[str, ...], str],
-) -> Iterator[str]:
-    """What is wrong, after the variable or the file that says it and the path of its key."""
+@dataclass(frozen=True, slots=True)
+class _Origin:
+    """Where a key may come from: the file, the line of each of its keys, all of its keys, and variables by path."""
+
+    file: Path | None
+    lines: Mapping[tuple[str, ...], int]
+    in_file: Container[tuple[str, ...]]
+    variables: Mapping[tuple[str, ...], str]
+
+    def line(self, keys: tuple[str, ...]) -> str:
+        """Of the key, or of the nearest above it that stands in the file."""
+        above = (keys[:length] for length in range(len(keys), 0, -1))
+        return next((f"line {self.lines[path]}" for path in above if path in self.lines), "")
+
+
+def _explain(error: ValidationError, origin: _Origin) -> Iterator[str]:
+    """What is wrong, after the variable or the file and line that say it and the path of its key."""
     for problem in error.errors():
         # pydantic names the members of a union in brackets; they are no keys of the file.
         keys = tuple(str(key) for key in problem["loc"] if "[" not in str(key))
         path = ".".join(keys)
         text = _WORDS.get(problem["type"], problem["msg"].removeprefix("Value error, "))
-        if variable := _variable(keys, variables, in_file):
+        if variable := _variable(keys, origin.variables, origin.in_file):
             what = f"unknown key {path}" if text == _UNKNOWN else f"{path}: {text}"
             yield f"environment variable {variable}: {what}"
         else:
-            where = [str(part) for part in (file, path) if part] or ["the configuration"]
-            yield ": ".join([*where, text])
+            where = [str(part) for part in (origin.file, origin.line(keys), path) if part]
+            yield ": ".join([*(where or ["the configuration"]), text])
 
 
 def _variable(

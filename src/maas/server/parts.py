@@ -1,0 +1,140 @@
+"""The parts of a server, built in one place and given to each other."""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+
+import structlog
+from fastapi import FastAPI
+
+from maas.api.app import create_app
+from maas.api.codec import LARGE, Codec
+from maas.api.door import Door
+from maas.batching.backlog import Backlog
+from maas.batching.execution import BatchObservation
+from maas.batching.permits import Permits
+from maas.config import Configuration, ServerOptions, is_loopback
+from maas.edge.edge import Edge
+from maas.errors import WorkerDied
+from maas.gateway import Gateway
+from maas.models.live import Hooks, LiveVersion, VersionState
+from maas.models.registry import Registry
+from maas.models.repository import Repository, StoredVersion
+from maas.server.watch import Watch
+from maas.telemetry.metrics import Gauges, Labels, Metrics
+from maas.telemetry.requests import AccessPolicy, RequestRecorder
+from maas.workers.launcher import Launcher
+
+_OTHER_DESCRIPTORS = 256  # that are kept for other things than connections
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What serves, and what of it is told when the configuration changes."""
+
+    app: FastAPI
+    codec: Codec
+    edge: Edge
+    door: Door
+    gateway: Gateway
+    registry: Registry
+    permits: Permits
+    backlog: Backlog
+    recorder: RequestRecorder
+    watch: Watch
+
+
+def build(configuration: Configuration, launcher: Launcher) -> Parts:
+    """Nothing is started by it. Raises `BadArtifact` where the repository cannot be read."""
+    limits = configuration.limits
+    permits = Permits(limits.running_batches)
+    backlog = Backlog(limits.waiting_requests, limits.waiting_bytes)
+    metrics = Metrics(lambda: _sample(registry))
+    registry = _build_registry(configuration, launcher, metrics, permits, backlog)
+    gateway = Gateway(registry, needs_all=configuration.server.readiness == "all")
+    recorder = RequestRecorder(metrics, access_policy(configuration))
+    door = Door(gateway, recorder, limits.requests)
+    codec = Codec(launcher, backlog, limits.codec_processes)
+    return Parts(
+        app=create_app(
+            gateway, codec, metrics, recorder, allow_control=is_loopback(configuration.server.host)
+        ),
+        codec=codec,
+        edge=Edge(
+            configuration.server,
+            door,
+            body_bytes=limits.body_bytes,
+            max_connections=most_connections(configuration.server),
+        ),
+        door=door,
+        gateway=gateway,
+        registry=registry,
+        permits=permits,
+        backlog=backlog,
+        recorder=recorder,
+        watch=Watch(registry, configuration.watch_seconds),
+    )
+
+
+async def prepare(codec: Codec, registry: Registry) -> None:
+    """Where a model may be sent large bodies, have the process that reads them before the first one comes."""
+    if any(live.body_limit > LARGE for live in registry.versions()):
+        with suppress(WorkerDied):  # it is tried again when one comes
+            await codec.prepare()
+
+
+def most_connections(options: ServerOptions) -> int:
+    """Not all descriptors are for connections: model processes need some, and so does telling one too many."""
+    descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return min(options.max_connections, max(descriptors // 2, descriptors - _OTHER_DESCRIPTORS))
+
+
+def access_policy(configuration: Configuration) -> AccessPolicy:
+    logging = configuration.logging
+    return AccessPolicy(logging.access, logging.access_sample, logging.slow_seconds)
+
+
+def _build_registry(
+    configuration: Configuration, launcher: Launcher, metrics: Metrics, permits: Permits, backlog: Backlog
+) -> Registry:
+    hooks = Hooks(
+        on_batch=lambda live, batch: _meter_batch(metrics, live, batch),
+        on_ready=_log_ready,
+        on_death=_log_death,
+        on_state=_log_state,
+    )
+
+    def make_live(stored: StoredVersion, configuration: Configuration) -> LiveVersion:
+        return LiveVersion(
+            stored, configuration, launcher=launcher, permits=permits, backlog=backlog, hooks=hooks
+        )
+
+    return Registry(Repository(configuration.repository), configuration, make_live)
+
+
+def _sample(registry: Registry) -> Iterable[tuple[Labels, Gauges]]:
+    for live in registry.versions():
+        queue, pool = live.statistics()
+        instances = {state.value: count for state, count in pool.instances.items()}
+        yield (live.name, live.version), Gauges(queue.waiting, queue.running, instances, pool.deaths)
+
+
+def _meter_batch(metrics: Metrics, live: LiveVersion, batch: BatchObservation) -> None:
+    metrics.observe_batch((live.name, live.version), batch.queued, batch.rows, batch.compute)
+
+
+def _log_ready(live: LiveVersion, pid: int) -> None:
+    structlog.get_logger("maas.server").info("instance_ready", model=live.label, pid=pid)
+
+
+def _log_death(live: LiveVersion, pid: int, code: int | None) -> None:
+    structlog.get_logger("maas.server").warning("instance_died", model=live.label, pid=pid, exit_code=code)
+
+
+def _log_state(live: LiveVersion) -> None:
+    log = structlog.get_logger("maas.server")
+    write = log.error if live.state is VersionState.FAILED else log.info
+    write(f"version_{live.state}", model=live.label, **({"reason": live.reason} if live.reason else {}))
