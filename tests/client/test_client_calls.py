@@ -190,6 +190,25 @@ def test_a_model_is_described(ask):
     assert [request.url.path for request in server.requests] == ["/models/m", "/models/m/versions/2"]
 
 
+@pytest.mark.parametrize(
+    ("verb", "arguments", "path"),
+    [
+        ("load", ("m",), "/admin/models/m/load"),
+        ("load", ("m", "1.2"), "/admin/models/m/versions/1.2/load"),
+        ("unload", ("m",), "/admin/models/m/unload"),
+        ("unload", ("m", "1.2"), "/admin/models/m/versions/1.2/unload"),
+        ("refresh", (), "/admin/refresh"),
+    ],
+)
+def test_versions_come_and_go_by_posts(ask, verb, arguments, path):
+    """Each verb has a path, and the answer is what became of the versions."""
+    state = {"name": "m", "version": "1.2", "state": "ready", "reason": ""}
+    server = Server(state if verb == "load" else {"models": [state]})
+    assert ask(verb, *arguments, handler=server) == (state if verb == "load" else [state])
+    (request,) = server.requests
+    assert (request.method, request.url.path, request.content) == ("POST", path, b"")
+
+
 def test_a_list_without_models_is_an_error(ask):
     """Somebody else's JSON at `/models` raises."""
     with pytest.raises(Unavailable, match="no list of models"):

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from maas import __version__
-from maas.cli import config, predict, publish, serve, train, verify
+from maas.cli import config, models, predict, publish, serve, train, verify
 from maas.errors import MaasError
 
 # What stands in the way of a command and is for its user to change: rights, space, a file in place of a folder.
@@ -51,6 +51,7 @@ app.command()(publish.publish)
 app.command()(verify.verify)
 app.command()(serve.serve)
 app.command()(predict.predict)
+app.add_typer(models.models, name="models")
 app.add_typer(config.config, name="config")
 
 

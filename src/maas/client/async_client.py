@@ -14,7 +14,18 @@ from typing import TypeVar
 import httpx
 
 from maas.client.attempts import AttemptPolicy, Attempts
-from maas.client.calls import Call, Prediction, health_call, model_call, models_call, predict_call, shown
+from maas.client.calls import (
+    Call,
+    Prediction,
+    health_call,
+    load_call,
+    model_call,
+    models_call,
+    predict_call,
+    refresh_call,
+    shown,
+    unload_call,
+)
 from maas.client.replies import Reply
 from maas.client.transport import DEFAULT_URL, LIMITS, parse_url, past_proxies, transport_errors
 from maas.errors import DeadlineExceeded, MaasError, Unavailable
@@ -73,6 +84,23 @@ class AsyncClient:
     ) -> dict[str, object]:
         """What the server says of one model: `inputs`, `outputs`, `state`, `card`; raises `ModelNotFound`."""
         return await self._run(model_call(name, version), timeout)
+
+    async def load(
+        self, name: str, version: str | None = None, *, timeout: float | None = None
+    ) -> dict[str, object]:
+        """Have the server serve a version, by default the highest it has, and wait until it is ready or failed: its
+        `state`, and the `reason`. Give it the time that loading takes. Raises `ModelNotFound`, `BadArtifact`, `Forbidden`."""
+        return await self._run(load_call(name, version), timeout)
+
+    async def unload(
+        self, name: str, version: str | None = None, *, timeout: float | None = None
+    ) -> list[dict[str, object]]:
+        """Have the server drain a version, or all of a model; those it drains. Raises `ModelNotFound`, `Forbidden`."""
+        return await self._run(unload_call(name, version), timeout)
+
+    async def refresh(self, *, timeout: float | None = None) -> list[dict[str, object]]:
+        """Have the server look at its repository again; the versions that it then has. Raises `Forbidden`."""
+        return await self._run(refresh_call(), timeout)
 
     async def is_live(self, *, timeout: float | None = None) -> bool:
         """Whether the server answers; asked once, and no answer is a no."""

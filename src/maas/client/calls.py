@@ -80,6 +80,18 @@ def model_call(model: str, version: str | None) -> Call[dict[str, object]]:
     return Call("GET", "/models/" + _model_path(model, version), Reply.document, _new_id())
 
 
+def load_call(model: str, version: str | None) -> Call[dict[str, object]]:
+    return Call("POST", f"/admin/models/{_model_path(model, version)}/load", Reply.document, _new_id())
+
+
+def unload_call(model: str, version: str | None) -> Call[list[dict[str, object]]]:
+    return Call("POST", f"/admin/models/{_model_path(model, version)}/unload", _models, _new_id())
+
+
+def refresh_call() -> Call[list[dict[str, object]]]:
+    return Call("POST", "/admin/refresh", _models, _new_id())
+
+
 def health_call(word: str) -> Call[bool]:
     """Ask whether the server is `live` or `ready`; asked once, for the question is about now."""
     return Call("GET", f"/v2/health/{word}", lambda reply: reply.says(word), _new_id(), may_repeat=False)
