@@ -220,3 +220,24 @@ async def test_large_answer_that_cannot_be_said_is_the_models_failure() -> None:
     async with serving(model) as service:
         answer: httpx.Response = await service.predict({"x": [1.0] * 100_000}, "wide")
         assert (answer.status_code, answer.json()["code"]) == (500, "non_finite_output")
+
+
+@in_loop
+async def test_number_of_processes_may_change() -> None:
+    """Raised, it holds at once, also for who waits; lowered, as those that are out come back."""
+    slots = codec._Slots(1)
+    await slots.acquire()
+    waiting = asyncio.create_task(slots.acquire())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    slots.resize(3)
+    assert await waiting
+    await slots.acquire()
+    assert slots.locked()
+    slots.resize(1)
+    for is_full in (True, True, False):
+        slots.release()
+        assert slots.locked() == is_full
+    slots.resize(2)
+    await slots.acquire()
+    assert not slots.locked()

@@ -14,6 +14,14 @@ def serve(
     repository: Annotated[Path | None, typer.Option(help="Folder of the model versions.")] = None,
     host: Annotated[str | None, typer.Option(help="Address to bind; 127.0.0.1 unless told.")] = None,
     port: Annotated[int | None, typer.Option(min=0, max=65535, help="TCP port; 8000 unless told.")] = None,
+    take_over: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="PID",
+            help="Take the place of that server when the models are ready, without a failed request.",
+        ),
+    ] = None,
 ) -> None:
     """Serve the models of a repository until SIGTERM or Ctrl-C, then drain. SIGHUP reads the configuration again.
 
@@ -22,7 +30,7 @@ def serve(
     from maas.config import load_configuration
     from maas.server import run
 
-    run(partial(load_configuration, config, overrides=_overrides(repository, host, port)))
+    run(partial(load_configuration, config, overrides=_overrides(repository, host, port)), take_over)
 
 
 def _overrides(repository: Path | None, host: str | None, port: int | None) -> dict[str, Any]:

@@ -32,8 +32,6 @@ class Door(Protocol):
 
     def turned_away(self, path: str, outcome: str) -> None: ...
 
-    def leave(self) -> None: ...
-
 
 class Edge:
     """`body_bytes` bounds any body; `max_connections` is how many connections may be open.
@@ -46,6 +44,9 @@ class Edge:
         self.admitted = 0  # connections that count against `max_connections`
         self.is_leaving = False
         self.now = 0.0
+        self.is_empty = asyncio.Event()
+        """Set while there is no connection."""
+        self.is_empty.set()
         self._connections: set[Connection] = set()
         self.unsent = Unsent(options.write_timeout)
         self._timer: asyncio.TimerHandle | None = None
@@ -71,17 +72,19 @@ class Edge:
         self.unsent.patience = options.write_timeout + self._tick
 
     def leave(self) -> None:
-        """The server will shut down: it is not ready any more, and every answer says `Connection: close`."""
+        """The server will shut down: every answer says `Connection: close`."""
         self.is_leaving = True
-        self.door.leave()
 
     def add(self, connection: Connection) -> None:
         self._connections.add(connection)
+        self.is_empty.clear()
         if self._timer is None:
             self._arm(connection.loop)
 
     def remove(self, connection: Connection) -> None:
         self._connections.discard(connection)
+        if not self._connections:
+            self.is_empty.set()
         self.unsent.forget(connection.transport)
 
     def has_room_for_strangers(self) -> bool:

@@ -89,6 +89,11 @@ class Registry:
         self._note_start()
         return self._has_started
 
+    async def settle(self) -> None:
+        """Return when every version has loaded, or failed to."""
+        for live in self.versions():
+            await live.settled.wait()
+
     # ── what changes while it serves ─────────────────────────────────────────────────────────────────────────
 
     def refresh(self) -> None:

@@ -3,6 +3,7 @@
     readiness falls, answers say `Connection: close` → refuse what comes → answer what was accepted
     → close the port and idle connections → end the processes → flush the log
 
+One that is taken over differs in its beginning only: it accepts no more, and nobody who asks is told that it is not ready.
 Nothing here or below imports an ML framework; that happens in the model processes.
 """
 
@@ -11,44 +12,44 @@ from __future__ import annotations
 import asyncio
 import resource
 import socket
-from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Coroutine
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import structlog
-import uvicorn
 import uvloop
-from fastapi import FastAPI
 
 from maas.config import Configuration, ServerOptions
-from maas.edge.connection import Connection
-from maas.edge.edge import Edge
-from maas.errors import ConfigurationError
+from maas.errors import ConfigurationError, MaasError, ModelNotReady
+from maas.server.handover import Predecessor, Succession, meet
+from maas.server.http import BACKLOG, HttpServer
 from maas.server.parts import Parts, build, prepare
 from maas.server.reloader import Reloader
-from maas.server.signals import signals
+from maas.server.signals import Signals, signals
 from maas.telemetry.logs import logging_to
 from maas.workers.launcher import Launcher
 
-_BACKLOG = 2048  # connections that the kernel holds until they are accepted
-_LAST_WRITES = 5  # seconds that answers may take to leave once they are all there
+_MOVING_SECONDS = 5.0  # at least, in which callers with kept connections are sent to the successor
 
 
-def run(read: Callable[[], Configuration]) -> None:
-    """Serve by the configuration that `read` gives, again at every SIGHUP, until SIGINT or SIGTERM; drain, and return.
+def run(read: Callable[[], Configuration], take_over: int | None = None) -> None:
+    """Serve by the configuration that `read` gives, again at every SIGHUP, until SIGINT, SIGTERM or a successor; drain, and
+    return. With `take_over`, do so in the place of the server that is that process.
 
-    Raises `ConfigurationError` where there is none at first, or the port cannot be had.
+    Raises `ConfigurationError` where there is none at first, or the port cannot be had; where a place cannot be taken, what
+    stands in the way.
     """
     configuration = read()
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # every connection takes a descriptor
+    options = configuration.server
+    predecessor = meet(take_over, options) if take_over is not None else None
     with (
-        listen(configuration.server.host, configuration.server.port) as sock,
+        listen(options.host, options.port) if predecessor is None else predecessor.sock as sock,
         logging_to(level=configuration.logging.level),
         asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
     ):
-        runner.run(serve(configuration, read, sock))
+        runner.run(serve(configuration, read, sock, predecessor))
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -57,87 +58,123 @@ def listen(host: str, port: int) -> socket.socket:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         sock.bind((host, port))
-        sock.listen(_BACKLOG)  # the kernel holds who comes while the rest starts
+        sock.listen(BACKLOG)  # the kernel holds who comes while the rest starts
     except OSError as error:
         sock.close()
         raise ConfigurationError(f"server: cannot listen on {host}:{port}: {error.strerror}") from error
     return sock
 
 
-async def serve(configuration: Configuration, read: Callable[[], Configuration], sock: socket.socket) -> None:
-    """Load the models and serve them on `sock` until told to stop; a second signal does not wait for answers."""
-    log = structlog.get_logger("maas.server")
+async def serve(
+    configuration: Configuration,
+    read: Callable[[], Configuration],
+    sock: socket.socket,
+    predecessor: Predecessor | None = None,
+) -> None:
+    """Load the models and serve them on `sock` until told to stop; a second signal does not wait for answers. Raises
+    `Unavailable` or `ModelNotReady` where the place of `predecessor` cannot be taken."""
     launcher = Launcher()
     parts = build(configuration, launcher)
     reloader = Reloader(configuration, read, parts)
-    http = _build_http(parts.app, parts.edge)
-    host, port = sock.getsockname()[:2]
-    log.info("listening", host=host, port=port, models=[live.label for live in parts.registry.versions()])
-    for broken in parts.registry.broken:
-        log.error("version_broken", model=broken.label, reason=broken.reason)
+    http = HttpServer(parts.app, parts.edge)
+    problem: MaasError | None = None
     try:
         with signals() as told:
             async with asyncio.TaskGroup() as group:
-                models = group.create_task(parts.registry.serve())
-                keepers = [
-                    group.create_task(parts.watch.serve()),
-                    group.create_task(reloader.serve(told.reload)),
+                workers = [
+                    group.create_task(parts.registry.serve()),
+                    group.create_task(prepare(parts.codec, parts.registry)),
                 ]
-                group.create_task(http.serve([sock]))
-                group.create_task(prepare(parts.codec, parts.registry))
-                await told.stop.wait()
-                for keeper in keepers:
-                    keeper.cancel()
-                await _drain(reloader.configuration.server, parts, told.abort)
-                models.cancel()
+                group.create_task(http.serve())
+                try:
+                    await _open(parts, http, sock, predecessor, told.stop)
+                except MaasError as error:
+                    problem = error
+                else:
+                    await _serve_until_told(parts, reloader, Succession(sock, http), told)
+                await _drain(reloader.configuration.server, parts, told)
+                for worker in workers:
+                    worker.cancel()
                 http.should_exit = True
     finally:
         parts.codec.close()
         await launcher.close()
-        log.info("stopped")
+        structlog.get_logger("maas.server").info("stopped")
+    if problem is not None:
+        raise problem
 
 
-class _HttpServer(uvicorn.Server):
-    """uvicorn without its signal handlers: stopping is ours, for it begins with draining."""
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
-def _build_http(app: FastAPI, edge: Edge) -> _HttpServer:
-    connect = cast(
-        "type[asyncio.Protocol]", partial(Connection, edge)
-    )  # uvicorn calls it, as it would a class
-    return _HttpServer(
-        uvicorn.Config(
-            app,
-            http=connect,
-            ws="none",  # it would take connections out of the edge's hands
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            backlog=_BACKLOG,
-            timeout_graceful_shutdown=_LAST_WRITES,
-        )
-    )
+async def _serve_until_told(parts: Parts, reloader: Reloader, succession: Succession, told: Signals) -> None:
+    """Watch, reload and wait for successors until told to stop, or until one has taken over; then send callers away."""
+    async with asyncio.TaskGroup() as group:
+        keepers = [
+            group.create_task(parts.watch.serve()),
+            group.create_task(reloader.serve(told.reload)),
+            group.create_task(succession.serve()),
+        ]
+        await _first_of(told.stop.wait(), succession.is_done.wait())
+        for keeper in keepers:
+            keeper.cancel()
+    if succession.is_done.is_set():
+        await _send_away(reloader.configuration.server, parts, told)
+    else:
+        await _leave(reloader.configuration.server, parts, told)
 
 
-async def _drain(options: ServerOptions, parts: Parts, abort: asyncio.Event) -> None:
-    """Say that the server goes, and serve on for the delay; then refuse what comes, and return when everything accepted
-    is answered, when that has taken too long, or on `abort`. Connections stay open: who uses one can still be told."""
+async def _open(
+    parts: Parts, http: HttpServer, sock: socket.socket, predecessor: Predecessor | None, stop: asyncio.Event
+) -> None:
+    """Accept connections: at once, or when the models are ready and a predecessor has let go of the socket."""
     log = structlog.get_logger("maas.server")
-    log.info("leaving", seconds=options.drain_delay)
+    if predecessor is not None:
+        log.info("taking_over", pid=predecessor.pid)
+        await _first_of(parts.registry.settle(), stop.wait())
+        if stop.is_set():
+            return
+        if reason := _unready(parts):
+            raise ModelNotReady(f"process {predecessor.pid} is not taken over: {reason}")
+        await predecessor.relieve(partial(http.accept, sock.dup()))
+    else:
+        await http.accept(sock.dup())
+    host, port = sock.getsockname()[:2]
+    log.info("listening", host=host, port=port, models=[live.label for live in parts.registry.versions()])
+    for broken in parts.registry.broken:
+        log.error("version_broken", model=broken.label, reason=broken.reason)
+
+
+def _unready(parts: Parts) -> str:
+    """Why the server may not take another's place, with what failed; empty where it may."""
+    readiness = parts.gateway.readiness()
+    failed = (f"{label}: {reason}" for label, reason in readiness.failed.items())
+    return "; ".join((readiness.reason, *failed)) if readiness.reason else ""
+
+
+async def _leave(options: ServerOptions, parts: Parts, told: Signals) -> None:
+    """Say that the server goes, and serve on for the delay."""
+    structlog.get_logger("maas.server").info("leaving", seconds=options.drain_delay)
     parts.edge.leave()
-    await _first_of(abort.wait(), seconds=options.drain_delay)
-    log.info("draining", seconds=options.drain_timeout)
+    parts.door.leave()
+    await _first_of(told.abort.wait(), seconds=options.drain_delay)
+
+
+async def _send_away(options: ServerOptions, parts: Parts, told: Signals) -> None:
+    """A successor serves at the same address: have callers connect again, and serve on until all have gone, or for the
+    delay. Who has a connection and asks nothing for so long finds it closed."""
+    seconds = max(options.drain_delay, _MOVING_SECONDS)
+    structlog.get_logger("maas.server").info("leaving", seconds=seconds)
+    parts.edge.leave()
+    await _first_of(told.stop.wait(), parts.edge.is_empty.wait(), seconds=seconds)
+
+
+async def _drain(options: ServerOptions, parts: Parts, told: Signals) -> None:
+    """Refuse what comes, and return when everything accepted is answered, when that has taken too long, or when told to
+    abort. Connections stay open: who uses one can still be told."""
+    structlog.get_logger("maas.server").info("draining", seconds=options.drain_timeout)
     parts.gateway.is_draining = True
-    await _first_of(parts.registry.drain(), abort.wait(), seconds=options.drain_timeout)
+    await _first_of(parts.registry.drain(), told.abort.wait(), seconds=options.drain_timeout)
 
 
-async def _first_of(*events: Coroutine[Any, Any, object], seconds: float) -> None:
+async def _first_of(*events: Coroutine[Any, Any, object], seconds: float | None = None) -> None:
     """Wait for the first of `events`, for at most `seconds`, and cancel the others."""
     async with asyncio.TaskGroup() as group:
         waits = [group.create_task(event) for event in events]
