@@ -50,18 +50,6 @@ async def test_unknown_names_are_not_found(path: str, words: str) -> None:
     assert len(answer.content) < 600
 
 
-@in_loop
-async def test_no_name_opens_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A name in a path is looked up among what is served; the repository is not touched."""
-    async with serving() as service:
-        monkeypatch.setattr("builtins.open", lambda *_, **__: pytest.fail("a file was opened"))
-        monkeypatch.setattr("io.open", lambda *_, **__: pytest.fail("a file was opened"))
-        for name in "..", "%2e%2e%2fpyproject.toml", "double%00", "a" * 10_000, "dоuble":
-            for path in f"/predict/{name}", f"/models/{name}", f"/v2/models/{name}/infer":
-                await service.post(path, SAMPLE)
-                await service.get(path)
-
-
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "PATCH"])
 @in_loop
 async def test_other_methods_are_405_and_say_which_is_allowed(method: str) -> None:

@@ -45,20 +45,31 @@ def control(gateway: Gateway, *, is_allowed: bool) -> APIRouter:
     @router.post(
         "/models/{model}/load", summary="Serve the highest version, and answer when it is ready or failed"
     )
-    @router.post("/models/{model}/versions/{version}/load", summary="Serve a version")
-    async def load(model: str, version: str | None = None) -> dict[str, Any]:
+    async def load(model: str) -> dict[str, Any]:
         check_allowed()
-        live = registry.load(model, version)
-        await live.settled.wait()
-        return _state(live)
+        return await _settled(registry.load(model))
+
+    @router.post("/models/{model}/versions/{version}/load", summary="Serve a version")
+    async def load_version(model: str, version: str) -> dict[str, Any]:
+        check_allowed()
+        return await _settled(registry.load(model, version))
 
     @router.post("/models/{model}/unload", summary="Drain a model, and serve it no more until it is loaded")
+    async def unload(model: str) -> dict[str, Any]:
+        check_allowed()
+        return {"models": list(map(_state, registry.unload(model)))}
+
     @router.post("/models/{model}/versions/{version}/unload", summary="Drain a version")
-    async def unload(model: str, version: str | None = None) -> dict[str, Any]:
+    async def unload_version(model: str, version: str) -> dict[str, Any]:
         check_allowed()
         return {"models": list(map(_state, registry.unload(model, version)))}
 
     return router
+
+
+async def _settled(live: LiveVersion) -> dict[str, Any]:
+    await live.settled.wait()
+    return _state(live)
 
 
 def _state(live: LiveVersion) -> dict[str, Any]:

@@ -100,17 +100,23 @@ def metadata(gateway: Gateway) -> APIRouter:
         return {"name": "maas", "version": maas.__version__, "extensions": []}
 
     @router.get("/models/{model}", summary="Model metadata")
+    async def model_metadata(model: str) -> dict[str, Any]:
+        return _describe(gateway, gateway.registry.resolve(model))
+
     @router.get("/models/{model}/versions/{version}", summary="Model metadata of a version")
-    async def model_metadata(model: str, version: str | None = None) -> dict[str, Any]:
+    async def model_metadata_version(model: str, version: str) -> dict[str, Any]:
         return _describe(gateway, gateway.registry.resolve(model, version))
 
     @router.get("/models/{model}/ready", summary="The model may be sent traffic", responses=_NOT_READY)
+    async def model_ready(model: str) -> JSONResponse:
+        return _model_ready(gateway, gateway.registry.resolve(model))
+
     @router.get(
         "/models/{model}/versions/{version}/ready",
         summary="The version may be sent traffic",
         responses=_NOT_READY,
     )
-    async def model_ready(model: str, version: str | None = None) -> JSONResponse:
+    async def model_ready_version(model: str, version: str) -> JSONResponse:
         return _model_ready(gateway, gateway.registry.resolve(model, version))
 
     return router

@@ -8,10 +8,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from maas.config import Configuration, ModelOptions
-from maas.errors import BadArtifact, MaasError, ModelNotFound, ModelNotReady
+from maas.errors import BadArtifact, InvalidRequest, MaasError, ModelNotFound, ModelNotReady
 from maas.models.live import LiveVersion, VersionState
 from maas.models.repository import Repository, StoredVersion
-from maas.types import clip, highest_version
+from maas.types import check_model_name, clip, highest_version
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +120,7 @@ class Registry:
 
         Raises `ModelNotFound` or `BadArtifact` where the repository does not have it.
         """
-        stored = self._repository.read(name, version)
+        stored = self._read(name, version)
         version = stored.manifest.version
         self._unloaded.get(name, set()).discard(version)
         live = self._models.get(name, {}).get(version)
@@ -169,6 +169,14 @@ class Registry:
             await live.serve()
         finally:
             self._serving.discard(live)
+
+    def _read(self, name: str, version: str | None) -> StoredVersion:
+        """What is no name is nobody's: to a caller it is not found, like any other that nothing has."""
+        try:
+            check_model_name(name)
+        except InvalidRequest as error:
+            raise ModelNotFound(error.message) from None
+        return self._repository.read(name, version)
 
     def _note_start(self) -> None:
         if not self._has_started:

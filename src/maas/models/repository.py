@@ -14,7 +14,7 @@ from pathlib import Path
 from maas.errors import BadArtifact, InvalidRequest, ModelNotFound
 from maas.models.manifest import Manifest, read_manifest
 from maas.runtimes.contract import MANIFEST
-from maas.types import check_model_name, check_version_name, highest_version
+from maas.types import check_model_name, check_version_name, clip, highest_version
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,9 @@ class Repository:
         versions = self.versions(name)
         chosen = version if version is not None else highest_version(versions)
         if chosen is None or chosen not in versions:
-            wanted = f"version {version!r}" if version is not None else "version that would be the default"
+            wanted = (
+                f"version {clip(version)!r}" if version is not None else "version that would be the default"
+            )
             raise ModelNotFound(f"the repository has no {wanted} of model {name!r}; it has {versions}")
         return read_version(self.root / name / chosen, name, chosen)
 
