@@ -39,6 +39,8 @@ HOSTILE = {
     "integer of 5 000 digits as data": INFER % (b"[1, %s]" % (b"9" * 5000)),
     "integer of 5 000 digits beside NaN": INFER % (b"[NaN, %s]" % (b"9" * 5000)),
     "integer of 4 000 digits beside NaN": INFER % (b"[NaN, %s]" % (b"9" * 4000)),
+    "integer beyond float64 that nobody reads": b'{"inputs": [{"name": "x", "shape": [1, 2], "datatype": "FP32", "data": [1, 2]}], "a": 1%s}' % (b"0" * 400),
+    "integer beyond float64 that nobody reads beside NaN": b'{"inputs": [{"name": "x", "shape": [1, 2], "datatype": "FP32", "data": [1, NaN]}], "a": 1%s}' % (b"0" * 400),
     "number beyond float64": b'{"x": [[1, 1e400]]}',
     "number beyond float64 beside NaN": INFER % b"[NaN, 1e400]",
     "name twice": b'{"x": [[1, 2]], "x": [[3, 4]]}',

@@ -30,6 +30,7 @@ _HELD = 256 << 10  # bytes of a body that is too small to count
 _RETRY_SECONDS = 1.0
 _MAX_SLOW_JSON = 8 << 20  # bytes that the second parser reads
 _MAX_LISTED = 256  # objects in a list whose members are counted
+_SAFE_DIGITS = 308  # no whole number of so many, or of fewer, overflows a 64-bit float
 _ESCAPED_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
@@ -147,7 +148,9 @@ def _parse_slowly(body: bytes) -> Any:
         )
     try:
         text = body.decode("utf-8")
-        value = json.loads(text, parse_float=_finite_float, object_pairs_hook=_to_object)
+        value = json.loads(
+            text, parse_float=_finite_float, parse_int=_finite_int, object_pairs_hook=_to_object
+        )
         if _ESCAPED_SURROGATE.search(text):
             json.dumps(value, ensure_ascii=False).encode("utf-8")
     except (ValueError, RecursionError) as error:
@@ -166,6 +169,17 @@ def _to_object(members: list[tuple[str, Any]]) -> dict[str, Any]:
 def _finite_float(text: str) -> float:
     value = float(text)
     return value if math.isfinite(value) else _refuse_number(text)
+
+
+def _finite_int(text: str) -> int:
+    """The fast parser makes a float of a whole number that is long, so that it refuses the same ones."""
+    value = int(text)
+    if len(text) > _SAFE_DIGITS:
+        try:
+            float(value)
+        except OverflowError:
+            _refuse_number(text)
+    return value
 
 
 def _refuse_number(text: str) -> NoReturn:
