@@ -58,14 +58,22 @@ MALFORMED = {
 }
 
 
+@pytest.mark.parametrize(
+    ("path", "keys"),
+    [("/predict/double", {"error", "code", "request_id"}), ("/v2/models/double/infer", {"error"})],
+)
 @pytest.mark.parametrize("case", MALFORMED)
-def test_malformed_request_is_refused_once_and_the_connection_closed(server: Server, case: str) -> None:
-    """Whatever follows an ambiguous request is nobody's request."""
+def test_malformed_request_is_refused_once_and_the_connection_closed(
+    server: Server, case: str, path: str, keys: set[str]
+) -> None:
+    """Whatever follows an ambiguous request is nobody's request, in every dialect."""
+    data = MALFORMED[case].replace(b"/predict/double", path.encode())
     with Raw(server.port) as client:
-        replies = client.send(MALFORMED[case] + GUESS).read_all()
+        replies = client.send(data + GUESS).read_all()
     assert [reply.status for reply in replies] == [400]
     assert replies[0].is_last
     assert replies[0].headers["content-type"] == "application/json"
+    assert keys <= set(replies[0].json)
 
 
 LARGE = {
