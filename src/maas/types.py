@@ -20,8 +20,8 @@ from maas.errors import InvalidRequest
 BATCH = "batch"
 MAX_RANK = 8
 
-_MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
-_VERSION_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}", re.ASCII)
+MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
+VERSION_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}", re.ASCII)
 _TENSOR_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}", re.ASCII)
 _DIMENSION_NAME = re.compile(r"[a-z_][a-z0-9_]{0,31}", re.ASCII)
 _DECLARATION = re.compile(r"\s*([a-z0-9]+)\s*\[([^\[\]]*)\]\s*")
@@ -44,15 +44,15 @@ Tensors = Mapping[str, Array]
 
 def check_model_name(name: str) -> str:
     """Return `name` if it may name a model, else raise `InvalidRequest`."""
-    if not _MODEL_NAME.fullmatch(name):
-        raise InvalidRequest(f"{clip(name)!r} is no model name: it must match {_MODEL_NAME.pattern}")
+    if not MODEL_NAME.fullmatch(name):
+        raise InvalidRequest(f"{clip(name)!r} is no model name: it must match {MODEL_NAME.pattern}")
     return name
 
 
 def check_version_name(version: str) -> str:
     """Return `version` if it may name a version, else raise `InvalidRequest`."""
-    if not _VERSION_NAME.fullmatch(version):
-        raise InvalidRequest(f"{clip(version)!r} is no version: it must match {_VERSION_NAME.pattern}")
+    if not VERSION_NAME.fullmatch(version):
+        raise InvalidRequest(f"{clip(version)!r} is no version: it must match {VERSION_NAME.pattern}")
     return version
 
 

@@ -16,6 +16,7 @@ from tests.api.harness import Model, Service, in_loop, serving
 from tests.api.test_api_native import TWO
 
 from maas.models.live import Example, VersionState
+from maas.types import Tensors
 
 EVERYTHING = Model(
     name="every.thing",
@@ -253,11 +254,43 @@ async def test_every_plain_route_is_documented() -> None:
     for path, operation in found.items():
         assert operation["summary"], path
         assert operation["tags"], path
-        assert "422" not in operation["responses"], path
+        is_inference = "/predict/" in path or path.endswith("/infer")
+        assert ("422" in operation["responses"]) == is_inference, path
         assert ("404" in operation["responses"]) == ("{model}" in path or "/predict/" in path), path
+        given = {(parameter["in"], parameter["name"]) for parameter in operation.get("parameters", [])}
+        named = {("path", name) for name in re.findall(r"{(\w+)}", path)}
+        terms = {("header", f"X-Request-{name}") for name in ("Timeout", "Priority", "Id")}
+        assert given == (named | terms if is_inference else named), path
     for path in expected:
         if path.endswith("/ready"):
             assert "503" in found[path]["responses"], path
+
+
+@pytest.mark.parametrize(
+    ("dtype", "accepted", "refused"),
+    [
+        ("float16", [65504, -65519.99], [65520, -65520]),
+        ("float32", [3.4028234663852886e38, -3.4028235677973362e38], [3.4028235677973366e38, -1e39]),
+        ("float64", [1.7976931348623157e308, -1.7976931348623157e308], []),
+    ],
+)
+@in_loop
+async def test_document_says_where_a_number_overflows(
+    dtype: str, accepted: list[float], refused: list[float]
+) -> None:
+    """A number is valid by the schema exactly where the server takes it: up to what rounds to the type's greatest."""
+    model = Model(inputs={"x": f"{dtype}[batch, 1]"}, outputs={"y": f"{dtype}[batch, 1]"}, function=_halve)
+    async with serving(model) as service:
+        found = await document(service)
+        schema = validator(found, operations(found)["POST /predict/double"], "request")
+        for number in (*accepted, *refused):
+            answer = await service.predict({"x": [number]})
+            assert answer.status_code == (200 if number in accepted else 400)
+            assert schema.is_valid({"x": [number]}) == (number in accepted)
+
+
+def _halve(tensors: Tensors) -> Tensors:
+    return {"y": tensors["x"] / 2}
 
 
 @in_loop

@@ -26,7 +26,7 @@ from maas.tensors.check import check_names
 from maas.tensors.nested import decode, encode
 from maas.types import Answer, Array, Signature, TensorSpec, clip
 
-_DATATYPES: Mapping[str, str] = {
+DATATYPES: Mapping[str, str] = {
     "bool": "BOOL",
     "uint8": "UINT8",
     "uint16": "UINT16",
@@ -42,7 +42,7 @@ _DATATYPES: Mapping[str, str] = {
     "bytes": "BYTES",
 }
 _MAX_LENGTH = (1 << 63) - 1  # of a dimension: the protocol has them as int64
-_MAX_ID = 4096  # characters
+MAX_ID = 4096  # characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +160,7 @@ def _describe(gateway: Gateway, live: LiveVersion) -> dict[str, Any]:
 def _describe_tensor(spec: TensorSpec) -> dict[str, Any]:
     """A dimension that is not fixed is -1."""
     shape = [dim if isinstance(dim, int) else -1 for dim in spec.dims]
-    return {"name": spec.name, "datatype": _DATATYPES[spec.dtype], "shape": shape}
+    return {"name": spec.name, "datatype": DATATYPES[spec.dtype], "shape": shape}
 
 
 def _entries(tensors: object, key: str) -> list[tuple[str, dict[str, Any]]]:
@@ -186,9 +186,9 @@ def _by_name(entries: list[tuple[str, dict[str, Any]]]) -> dict[str, dict[str, A
 
 def _parse_input(spec: TensorSpec, tensor: Mapping[str, Any]) -> Array:
     datatype = tensor.get("datatype")
-    if datatype != _DATATYPES[spec.dtype]:
+    if datatype != DATATYPES[spec.dtype]:
         raise InvalidRequest(
-            f"input {spec.name!r} has datatype {clip(str(datatype))!r}; expected {_DATATYPES[spec.dtype]}"
+            f"input {spec.name!r} has datatype {clip(str(datatype))!r}; expected {DATATYPES[spec.dtype]}"
         )
     shape = tensor.get("shape")
     if not isinstance(shape, list) or not all(
@@ -201,7 +201,7 @@ def _parse_input(spec: TensorSpec, tensor: Mapping[str, Any]) -> Array:
             f"{len(spec.dims)}: {spec.declaration}"
         )
     if "data" not in tensor:
-        raise InvalidRequest(f"input {spec.name!r} needs `data`, a list of {_DATATYPES[spec.dtype]} elements")
+        raise InvalidRequest(f"input {spec.name!r} needs `data`, a list of {DATATYPES[spec.dtype]} elements")
     array = decode(tensor["data"], spec, allow_non_finite=True)
     is_flat = array.ndim <= 1
     if array.size != prod(shape) or not (is_flat or list(array.shape) == shape):
@@ -232,8 +232,8 @@ def _parse_id(request: Mapping[str, Any]) -> str | None:
     identifier = request.get("id")
     if identifier is not None and not isinstance(identifier, str):
         raise InvalidRequest("`id` must be a string")
-    if identifier is not None and len(identifier) > _MAX_ID:
-        raise InvalidRequest(f"`id` has {len(identifier)} characters; at most {_MAX_ID} are echoed")
+    if identifier is not None and len(identifier) > MAX_ID:
+        raise InvalidRequest(f"`id` has {len(identifier)} characters; at most {MAX_ID} are echoed")
     return identifier
 
 
@@ -251,6 +251,6 @@ def _render_output(spec: TensorSpec, array: Array) -> dict[str, Any]:
     return {
         "name": spec.name,
         "shape": list(array.shape),
-        "datatype": _DATATYPES[spec.dtype],
+        "datatype": DATATYPES[spec.dtype],
         "data": encode(array.reshape(-1), spec.name),
     }

@@ -7,6 +7,7 @@ the documentation page can call it with one click. The document is made anew whe
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -14,9 +15,11 @@ import numpy as np
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from maas.api.open_inference import DATATYPES, MAX_ID
+from maas.api.terms import PRIORITIES
 from maas.gateway import Gateway
 from maas.models.live import LiveVersion, VersionState
-from maas.types import BATCH, TensorSpec
+from maas.types import BATCH, DTYPES, MODEL_NAME, VERSION_NAME, TensorSpec
 
 Schema = dict[str, Any]
 
@@ -27,6 +30,7 @@ _ERRORS = {
     "404": "No such model or version.",
     "413": "The body is over the model's limit.",
     "415": "The body is not JSON.",
+    "422": "The same input has ended a model process a moment ago.",
     "500": "The model failed.",
     "503": "Refused for now: the queue is full, the model is not ready, or the server is shutting down.",
     "504": "No answer before the deadline.",
@@ -60,6 +64,7 @@ def _document(app: FastAPI, gateway: Gateway) -> Schema:
     schemas.update(_shared_schemas())
     paths = document["paths"]
     _correct_errors(document)
+    _declare_names(document)
     for live in gateway.registry.versions():
         if live.state is VersionState.READY:
             schemas[f"{_schema_name(live)}.Request"] = _object(live, live.signature.inputs)
@@ -79,10 +84,30 @@ def _correct_errors(document: Schema) -> None:
         for operation in operations.values():
             if operation["responses"].pop("422", None):
                 schema = _INFER_ERROR if path.startswith("/v2/") else _PREDICT_ERROR
-                missing = {"description": _ERRORS["404"], "content": _json(_ref(schema))}
-                operation["responses"]["404"] = missing
+                operation["responses"]["404"] = _error_response("404", schema)
     for name in ("HTTPValidationError", "ValidationError"):
         document["components"]["schemas"].pop(name, None)
+
+
+def _declare_names(document: Schema) -> None:
+    """FastAPI knows of a name in a path only that it is text."""
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            for parameter in operation.get("parameters", []):
+                parameter.update(_NAMES.get(parameter["name"], {}))
+
+
+def _name_schema(pattern: re.Pattern[str]) -> Schema:
+    return {"type": "string", "pattern": f"^{pattern.pattern}$"}
+
+
+_NAMES: dict[str, Schema] = {
+    "model": {
+        "description": "A model's name; upper and lower case differ.",
+        "schema": _name_schema(MODEL_NAME),
+    },
+    "version": {"description": "One of its versions.", "schema": _name_schema(VERSION_NAME)},
+}
 
 
 def _schema_name(live: LiveVersion) -> str:
@@ -97,6 +122,7 @@ def _predict_operation(live: LiveVersion, operation_id: str) -> Schema:
         "summary": live.manifest.description or f"Predict with {live.label}",
         "description": "A value of the declared rank is a batch, one rank lower a single sample; the answer mirrors it.",
         "operationId": operation_id,
+        "parameters": _TERMS,
         "requestBody": {"required": True, "content": _json(_ref(f"{schema}.Request"), live.example.inputs)},
         "responses": {
             "200": {
@@ -116,7 +142,8 @@ def _infer_operation(operation_id: str) -> Schema:
         "summary": "Inference",
         "operationId": operation_id,
         "parameters": [
-            {"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names
+            *({"name": name, "in": "path", "required": True, **_NAMES[name]} for name in names),
+            *_TERMS,
         ],
         "requestBody": {"required": True, "content": _json(_ref("InferRequest"))},
         "responses": {
@@ -130,19 +157,56 @@ def _infer_operation(operation_id: str) -> Schema:
     }
 
 
+def _request_header(name: str, description: str, schema: Schema) -> Schema:
+    return {"name": name, "in": "header", "description": description, "schema": schema}
+
+
+def _answer_header(description: str, schema: Schema, *, required: bool = True) -> Schema:
+    return {"description": description, "required": required, "schema": schema}
+
+
+_TERMS = [
+    _request_header(
+        "X-Request-Timeout",
+        "Seconds that the answer may take; the model's own limit holds where it is shorter.",
+        {"type": "number", "exclusiveMinimum": 0},
+    ),
+    _request_header(
+        "X-Request-Priority",
+        "Who goes first while requests wait; `standard` unless told.",
+        {"type": "string", "enum": list(PRIORITIES)},
+    ),
+    _request_header(
+        "X-Request-Id",
+        "The request's id in the answer and in the log, in up to 128 printable characters of ASCII; for any other, or "
+        "none, one is made.",
+        {"type": "string"},
+    ),
+]
+_ID_HEADER = {"X-Request-Id": _answer_header("The request's id, yours or made.", {"type": "string"})}
 _ANSWER_HEADERS: Schema = {
-    "X-Model-Version": {"description": "NAME/VERSION that answered.", "schema": {"type": "string"}},
-    "X-Model-Digest": {"description": "SHA-256 of the version's manifest.", "schema": {"type": "string"}},
-    "Server-Timing": {
-        "description": "Milliseconds in queue, compute and in all.",
-        "schema": {"type": "string"},
-    },
-    "X-Request-Id": {"description": "The request's id, yours or made.", "schema": {"type": "string"}},
+    "X-Model-Version": _answer_header("NAME/VERSION that answered.", {"type": "string"}),
+    "X-Model-Digest": _answer_header("SHA-256 of the version's manifest.", {"type": "string"}),
+    "Server-Timing": _answer_header("Milliseconds in queue, compute and in all.", {"type": "string"}),
+    **_ID_HEADER,
+}
+_LATER_HEADERS: Schema = {
+    "Retry-After": _answer_header(
+        "Seconds to wait, where it is known.", {"type": "integer", "minimum": 1}, required=False
+    ),
+    "Retry-After-Ms": _answer_header(
+        "The same in milliseconds.", {"type": "integer", "minimum": 0}, required=False
+    ),
 }
 
 
 def _error_responses(schema: str) -> Schema:
-    return {status: {"description": text, "content": _json(_ref(schema))} for status, text in _ERRORS.items()}
+    return {status: _error_response(status, schema) for status in _ERRORS}
+
+
+def _error_response(status: str, schema: str) -> Schema:
+    headers = {**_ID_HEADER, **(_LATER_HEADERS if status == "503" else {})}
+    return {"description": _ERRORS[status], "headers": headers, "content": _json(_ref(schema))}
 
 
 def _json(schema: Schema, example: object = None) -> Schema:
@@ -209,9 +273,30 @@ def _element(spec: TensorSpec) -> Schema:
         case "O":
             return {"type": "string"}
         case "f":
-            return {"type": "number"}
+            return _float_element(spec.numpy_dtype)
     info = np.iinfo(spec.numpy_dtype)
     return {"type": "integer", "minimum": int(info.min), "maximum": int(info.max)}
+
+
+def _float_element(dtype: np.dtype[Any]) -> Schema:
+    """A finite number is refused where it overflows: from half a step above the greatest value on it rounds to infinity."""
+    if dtype == np.float64:
+        return {"type": "number"}
+    info = np.finfo(dtype)
+    beyond = 2.0 ** int(info.maxexp) - 2.0 ** (int(info.maxexp) - int(info.nmant) - 2)
+    return {"type": "number", "exclusiveMinimum": -beyond, "exclusiveMaximum": beyond}
+
+
+_PARAMETERS: Schema = {
+    "type": "object",
+    "properties": {
+        "timeout": {
+            "type": "number",
+            "exclusiveMinimum": 0,
+            "description": "Microseconds that the answer may take.",
+        }
+    },
+}
 
 
 def _shared_schemas() -> dict[str, Schema]:
@@ -222,7 +307,7 @@ def _shared_schemas() -> dict[str, Schema]:
         "properties": {
             "name": text,
             "shape": {"type": "array", "items": {"type": "integer", "minimum": 0}},
-            "datatype": text,
+            "datatype": {"type": "string", "enum": [DATATYPES[name] for name in DTYPES]},
             "data": {"type": "array", "items": {}, "description": "Flat in row-major order, or nested."},
         },
         "required": ["name", "shape", "datatype", "data"],
@@ -238,7 +323,12 @@ def _shared_schemas() -> dict[str, Schema]:
         "InferTensor": tensor,
         "InferRequest": {
             "type": "object",
-            "properties": {"id": text, "inputs": tensors, "outputs": {"type": "array", "items": named}},
+            "properties": {
+                "id": {"type": "string", "maxLength": MAX_ID},
+                "inputs": tensors,
+                "outputs": {"type": "array", "items": named},
+                "parameters": _PARAMETERS,
+            },
             "required": ["inputs"],
         },
         "InferResponse": {

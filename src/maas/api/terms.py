@@ -10,7 +10,7 @@ from maas.batching.priority import Priority
 from maas.errors import InvalidRequest
 from maas.types import clip
 
-_PRIORITIES = {priority.name.lower(): priority for priority in Priority}
+PRIORITIES = {priority.name.lower(): priority for priority in Priority}
 
 
 def parse_timeout(headers: Headers) -> tuple[float, ...]:
@@ -24,9 +24,9 @@ def parse_priority(headers: Headers) -> Priority:
     text = headers.get("x-request-priority")
     if text is None:
         return Priority.STANDARD
-    priority = _PRIORITIES.get(text.strip().lower())
+    priority = PRIORITIES.get(text.strip().lower())
     if priority is None:
-        raise InvalidRequest(f"X-Request-Priority is {clip(text)!r}; it is one of {', '.join(_PRIORITIES)}")
+        raise InvalidRequest(f"X-Request-Priority is {clip(text)!r}; it is one of {', '.join(PRIORITIES)}")
     return priority
 
 
