@@ -5,6 +5,7 @@
 
 PORT       := 8000
 REPOSITORY := models
+SECONDS    := 600
 PYTHON      = $(shell for python in python3.11 python3.12 python3.13 python3; do \
                 $$python -c 'import ensurepip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
                 && echo $$python && break; done)
@@ -14,7 +15,7 @@ BIN       := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test lint format types unit test-slow bench constraints clean
+.PHONY: help install serve test lint format types unit test-slow fuzz bench constraints clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,13 +46,19 @@ unit: $(INSTALLED) ## run the tests, but not the slow ones
 test-slow: $(INSTALLED) ## run the slow tests
 	$(BIN)/pytest -m slow
 
+fuzz: $(INSTALLED) ## fuzz the body decoders for SECONDS (600), then every operation of a running server
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[fuzz]' \
+	  || { echo 'atheris, which fuzzes, is not to be had for this Python' >&2; exit 1; }
+	$(BIN)/python -m tests.fuzz.fuzz_bodies --seconds $(SECONDS)
+	$(BIN)/pytest -m slow tests/fuzz
+
 bench: $(INSTALLED) ## measure what a lone request pays over the bare model call
 	$(BIN)/python benchmarks/lone_request.py
 
 constraints: ## pin the newest versions that work together, from a fresh environment
 	rm -rf build/constraints
 	$(PYTHON) -m venv build/constraints
-	build/constraints/bin/python -m pip install --editable '.[dev]'
+	build/constraints/bin/python -m pip install --editable '.[fuzz]'
 	sed -i '/^[^#]/d' constraints.txt
 	build/constraints/bin/python -m pip freeze --all --exclude-editable --exclude pip \
 	  | sed 's/+[a-z0-9.]*$$//' >> constraints.txt
