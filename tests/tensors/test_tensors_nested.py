@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import struct
 from typing import Any
 
 import numpy as np
@@ -12,116 +11,18 @@ import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.tensors.reference import FLOATS, INTEGERS, NoTensor, reference
+from tests.tensors.values import anything, leaves, rectangles
 
 from maas.errors import InvalidRequest, ModelFailed
 from maas.tensors.nested import decode, encode
-from maas.types import DTYPES, MAX_RANK, TensorSpec
+from maas.types import DTYPES, TensorSpec
 
-INTEGERS = [name for name, dtype in DTYPES.items() if dtype.kind in "iu"]
-FLOATS = [name for name, dtype in DTYPES.items() if dtype.kind == "f"]
 NUMBERS = [*INTEGERS, *FLOATS]
 
 
 def spec(dtype: str) -> TensorSpec:
     return TensorSpec("x", dtype, ("batch",))
-
-
-# -- the reference: written element by element, without NumPy's conversions
-
-
-class NoTensor(Exception):
-    """What the reference says of a value that must be refused."""
-
-
-def reference(value: Any, dtype: str, allow_non_finite: bool) -> tuple[list[int], list[Any]]:
-    """The shape and the flat elements that `value` spells in `dtype`."""
-    if not isinstance(value, list):
-        return [], [element(value, dtype, allow_non_finite)]
-    parts = [reference(part, dtype, allow_non_finite) for part in value]
-    shapes = [shape for shape, _ in parts]
-    if any(shape != shapes[0] for shape in shapes):
-        raise NoTensor
-    shape = [len(value), *(shapes[0] if shapes else [])]
-    if len(shape) > MAX_RANK:
-        raise NoTensor
-    return shape, [part for _, flat in parts for part in flat]
-
-
-def element(value: Any, dtype: str, allow_non_finite: bool) -> Any:
-    if dtype == "bytes":
-        if not isinstance(value, str):
-            raise NoTensor
-        try:
-            return value.encode()
-        except UnicodeEncodeError:
-            raise NoTensor from None
-    if dtype == "bool":
-        if not isinstance(value, bool):
-            raise NoTensor
-        return value
-    if isinstance(value, bool) or not isinstance(value, int if dtype in INTEGERS else (int, float)):
-        raise NoTensor
-    if dtype in INTEGERS:
-        bits = int(dtype.removeprefix("u").removeprefix("int"))
-        least, most = (0, 2**bits - 1) if dtype[0] == "u" else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
-        if not least <= value <= most:
-            raise NoTensor
-        return value
-    if isinstance(value, float) and not math.isfinite(value):
-        if not allow_non_finite:
-            raise NoTensor
-        return value
-    code = {"float16": "<e", "float32": "<f", "float64": "<d"}[dtype]
-    try:
-        return struct.unpack(code, struct.pack(code, value))[0]
-    except (OverflowError, struct.error):
-        raise NoTensor from None
-
-
-# -- what to try: boundary values, nested anyhow
-
-BOUNDARIES = sorted(
-    {
-        sign * (2**power + near)
-        for power in (0, 7, 8, 15, 16, 24, 31, 32, 53, 63, 64, 128, 1024)
-        for near in (-1, 0, 1)
-        for sign in (-1, 1)
-    }
-)
-integers = st.sampled_from(BOUNDARIES) | st.integers(-300, 300) | st.sampled_from([10**400])
-floats = (
-    st.floats(allow_nan=True, allow_infinity=True)
-    | st.floats(width=16)
-    | st.sampled_from([65504.0, 65519.0, 65520.0, 65536.0, 3.4028234e38, 3.4028236e38, 1e39, 5e-324, -0.0])
-)
-leaves = {
-    "int": integers,
-    "float": floats,
-    "number": integers | floats,
-    "bool": st.booleans(),
-    "text": st.text(max_size=3),
-    "any": st.none() | st.booleans() | integers | floats | st.text(max_size=3) | st.just({}),
-}
-
-
-@st.composite
-def rectangles(draw: st.DrawFn, inner: st.SearchStrategy[Any]) -> Any:
-    """Nested lists of one shape, of any rank up to one too many, axes of length 0 among them."""
-    shape = draw(
-        st.lists(st.integers(0, 3), max_size=3) | st.integers(4, MAX_RANK + 1).map(lambda n: [1] * n)
-    )
-
-    def build(depth: int) -> Any:
-        return draw(inner) if depth == len(shape) else [build(depth + 1) for _ in range(shape[depth])]
-
-    return build(0)
-
-
-anything = st.sampled_from(sorted(leaves)).flatmap(
-    lambda kind: (
-        rectangles(leaves[kind]) | st.recursive(leaves[kind], lambda part: st.lists(part, max_size=3))
-    )
-)
 
 
 def same(actual: list[Any], expected: list[Any]) -> bool:
