@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 
 import numpy as np
 import pytest
+import uvloop
 from tests.fakes import FakeInstance
 from tests.virtual_clock import run_virtual
 
@@ -85,6 +86,21 @@ async def serving(
 
 def rows_of(instance: FakeInstance) -> list[int]:
     return [sum(len(inputs["x"]) for inputs in batch) for batch in instance.batches]
+
+
+def test_request_that_is_late_already_is_told_so_and_harms_no_other() -> None:
+    """A deadline that is over, or within the millisecond that uvloop's timers count in, is one like any other: whoever
+    comes next is not refused for it."""
+
+    async def scenario() -> None:
+        async with serving(FakeInstance(SIGNATURE, seconds=0.05)) as caller:
+            caller.send(0.0)
+            for timeout in (-0.001, 0.0, 0.0004, -1.0):
+                caller.send(1.0, timeout=timeout)
+            await asyncio.sleep(0.02)
+            assert [type(outcome) for (outcome,) in caller.outcomes[1:]] == [DeadlineExceeded] * 4
+
+    uvloop.run(scenario())
 
 
 def test_lone_request_runs_at_once() -> None:

@@ -112,7 +112,8 @@ class Batcher:
         self._instances: set[Instance] = set()
         self._idle: OrderedDict[Instance, None] = OrderedDict()
         self._deadlines: Deadlines[Request] = Deadlines()
-        self._alarm: asyncio.TimerHandle | None = None
+        self._alarm: asyncio.Handle | None = None
+        self._alarm_at = 0.0  # which uvloop's handle does not tell where the moment has come already
         self._changed = asyncio.Event()
         self._drained = asyncio.Event()
         self._is_draining = False
@@ -314,9 +315,10 @@ class Batcher:
     def _set_alarm(self, when: float) -> None:
         """Wake at `when` at the latest."""
         if self._alarm is not None:
-            if self._alarm.when() <= when:
+            if self._alarm_at <= when:
                 return
             self._alarm.cancel()
+        self._alarm_at = when
         self._alarm = self._loop.call_at(when, self._ring)
 
     def _ring(self) -> None:
