@@ -167,7 +167,7 @@ def large_bodies(bench: Bench) -> Sequence[Check]:
     row = b"[%b]" % b",".join([b"0.1234567890123"] * _WIDTH)
     body = b'{"x": [%b]}' % b",".join([row] * 32)
     with serving(bench.folder, {"wide": _WIDE}) as server:
-        statuses = []
+        statuses: list[int] = []
         stall = _stall_while(
             server,
             lambda: statuses.extend(call(server.port, post("/predict/wide", body)).status for _ in range(8)),

@@ -7,6 +7,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -145,7 +146,7 @@ def ten_kills(bench: Bench) -> Sequence[Check]:
         for _ in range(10):
             time.sleep(3)
             pid = server.worker("habit")
-            wait_until(lambda p=pid: is_alive(p), 1, f"process {pid} lives")
+            wait_until(partial(is_alive, pid), 1, f"process {pid} lives")
             kills.append((time.time(), pid))
             os.kill(pid, signal.SIGKILL)
         trace = running.trace()

@@ -216,7 +216,7 @@ class ClosedLoop(Generator):
 
 
 async def _run(load: Load, file: Path) -> None:
-    generator: Generator = OpenLoop(load) if load.phases else ClosedLoop(load)
+    generator = OpenLoop(load) if load.phases else ClosedLoop(load)
     trace = await generator.run()
     trace.save(file)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from subprocess import TimeoutExpired
 
@@ -166,9 +167,8 @@ def reload(bench: Bench, versions: int = 20) -> Sequence[Check]:
         for version in range(2, versions + 2):
             store(bench.folder / "models", "model", Model(Stamp), str(version))
             server.post("/admin/refresh", None)
-            wait_until(
-                lambda v=version: _active(server) == str(v), 10, f"version {version} is active", every=0.02
-            )
+            is_active = partial(_is_active, server, str(version))
+            wait_until(is_active, 10, f"version {version} is active", every=0.02)
             time.sleep(0.1)
         running.stop()
         trace = running.trace()
@@ -202,8 +202,8 @@ def bad_versions(bench: Bench) -> Sequence[Check]:
             publish(bench.folder / "models", str(version))
             server.post("/admin/refresh", None)
             label = f"model/{version}"
-            wait_until(lambda at=label: at in _failed(server), 10, f"{label} has failed", every=0.05)
-            back.append(wait_until(lambda: _active(server) == "1", 10, "the old one is active"))
+            wait_until(partial(_has_failed, server, label), 10, f"{label} has failed", every=0.05)
+            back.append(wait_until(partial(_is_active, server, "1"), 10, "the old one is active"))
             reasons |= _failed(server)
         running.stop()
         trace = running.trace()
@@ -220,8 +220,12 @@ def _store_truncated(repository: Path, version: str) -> None:
     golden.write_bytes(golden.read_bytes()[:-3])
 
 
-def _active(server: Server) -> str:
-    return str(server.get("/models/model").json["version"])
+def _is_active(server: Server, version: str) -> bool:
+    return bool(server.get("/models/model").json["version"] == version)
+
+
+def _has_failed(server: Server, label: str) -> bool:
+    return label in _failed(server)
 
 
 def _failed(server: Server) -> dict[str, str]:

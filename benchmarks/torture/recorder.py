@@ -6,9 +6,10 @@ import os
 import re
 import time
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
-from benchmarks.torture.trace import LOST, Trace
+from benchmarks.torture.trace import ARRAYS, LOST, Trace
 from benchmarks.torture.wire import Answer
 
 _FIRST_NUMBER = re.compile(rb"[0-9.]+")
@@ -51,14 +52,11 @@ class Recorder:
         self.rows.append(row)
 
     def trace(self, started: float, seconds: float) -> Trace:
-        columns = list(zip(*self.rows, strict=True)) or [()] * 8
-        kinds = (np.float64, np.float64, np.int16, np.int32, np.int32, np.int32, np.bool_, np.bool_)
-        arrays = [np.array(column, kind) for column, kind in zip(columns, kinds, strict=True)]
-        scheduled, done, status, code, version, connection, retry_after, is_own = arrays
-        return Trace(
-            started, seconds, os.getloadavg()[0], tuple(self.words),
-            scheduled, done, status, code, version, connection, retry_after, is_own,
-        )  # fmt: skip
+        columns = list(zip(*self.rows, strict=True)) or [()] * len(ARRAYS)
+        arrays: dict[str, Any] = {
+            name: np.array(column, kind) for (name, kind), column in zip(ARRAYS.items(), columns, strict=True)
+        }
+        return Trace(started, seconds, os.getloadavg()[0], tuple(self.words), **arrays)
 
     def _word(self, word: str) -> int:
         return self.words.setdefault(word, len(self.words))

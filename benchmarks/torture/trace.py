@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 LOST = 0  # as a status: the connection broke, could not be had, or nothing came in time
+
+# What is known of a request, and how it is kept.
+ARRAYS: Mapping[str, type[np.generic]] = {
+    "scheduled": np.float64,
+    "done": np.float64,
+    "status": np.int16,
+    "code": np.int32,
+    "version": np.int32,
+    "connection": np.int32,
+    "retry_after": np.bool_,
+    "is_own": np.bool_,
+}
 
 
 def percentile(values: NDArray[np.float64], percent: float) -> float:
@@ -50,7 +63,7 @@ class Trace:
 
     def where(self, mask: NDArray[np.bool_]) -> Trace:
         """The requests that `mask` picks."""
-        picked = {name: getattr(self, name)[mask] for name in _ARRAYS}
+        picked = {name: getattr(self, name)[mask] for name in ARRAYS}
         return Trace(self.started, self.seconds, self.load_average, self.words, **picked)
 
     def between(self, start: float, stop: float) -> Trace:
@@ -95,13 +108,13 @@ class Trace:
 
     def save(self, path: Path) -> None:
         facts = json.dumps([self.started, self.seconds, self.load_average, self.words])
-        np.savez(path, facts=np.array(facts), **{name: getattr(self, name) for name in _ARRAYS})
+        np.savez(path, facts=np.array(facts), **{name: getattr(self, name) for name in ARRAYS})
 
     @classmethod
     def read(cls, path: Path) -> Trace:
         with np.load(path) as arrays:
             started, seconds, load_average, words = json.loads(str(arrays["facts"]))
-            content: dict[str, Any] = {name: arrays[name] for name in _ARRAYS}
+            content: dict[str, Any] = {name: arrays[name] for name in ARRAYS}
             return cls(started, seconds, load_average, tuple(words), **content)
 
     def _outcome(self, status: int, code: int) -> str:
@@ -112,6 +125,3 @@ class Trace:
 def _is_clean(versions: NDArray[np.int32]) -> bool:
     runs = versions[np.insert(np.diff(versions) != 0, 0, True)]
     return len(set(runs.tolist())) == len(runs)
-
-
-_ARRAYS = ("scheduled", "done", "status", "code", "version", "connection", "retry_after", "is_own")

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from benchmarks.torture.models import Double
 
-from maas.models.manifest import MANIFEST, Batching, Manifest, RuntimeOptions, to_yaml
+from maas.models.manifest import Batching, Manifest, RuntimeOptions, to_yaml
+from maas.runtimes.contract import MANIFEST
 from maas.runtimes.golden import GOLDEN, GoldenSample, save_golden
 from maas.types import Tensors
 
