@@ -15,10 +15,10 @@ BIN       := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test lint format types unit test-slow fuzz bench constraints clean
+.PHONY: help install serve test lint format types unit test-slow fuzz torture torture-peers bench constraints clean
 
 help: ## list the commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: $(INSTALLED) ## make .venv and install the pinned versions (again only when they changed)
 
@@ -51,6 +51,14 @@ fuzz: $(INSTALLED) ## fuzz the body decoders for SECONDS (600), then every opera
 	  || { echo 'atheris, which fuzzes, is not to be had for this Python' >&2; exit 1; }
 	$(BIN)/python -m tests.fuzz.fuzz_bodies --seconds $(SECONDS)
 	$(BIN)/pytest -m slow tests/fuzz
+
+torture: $(INSTALLED) ## break a server in every way known, and hold it to its marks (about 12 minutes)
+	$(BIN)/python -m benchmarks.torture
+
+# Their environments are made below build/torture when they are first asked for.
+torture-peers: $(INSTALLED) ## the same of LitServe and MLServer, where it applies, for comparison
+	-$(BIN)/python -m benchmarks.torture --server litserve --rounds 1
+	-$(BIN)/python -m benchmarks.torture --server mlserver --rounds 1
 
 bench: $(INSTALLED) ## measure what a lone request pays over the bare model call
 	$(BIN)/python benchmarks/lone_request.py

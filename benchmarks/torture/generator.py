@@ -12,6 +12,7 @@ import resource
 import signal
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -88,6 +89,7 @@ class Generator:
         self._made = 0
         self._outstanding: set[Connection] = set()
         self._idle: list[Connection] = []
+        self._waiting: deque[Pending] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_done = asyncio.Event()
 
@@ -101,13 +103,16 @@ class Generator:
         return Pending(due, number, template.replace(NUMBER, b"%06d" % (number % 1_000_000)))
 
     def fire(self, pending: Pending) -> None:
-        """Send on a connection that is free, else on a new one."""
+        """Send on a connection that is free, else on a new one; where there may be no more, when one is free."""
         while self._idle:
             connection = self._idle.pop()
             if connection.is_open:
                 self._outstanding.add(connection)
                 connection.send(pending)
                 return
+        if len(self._outstanding) >= self.load.most_connections:
+            self._waiting.append(pending)
+            return
         connection = Connection(self._next_number(), self._answered)
         connection.pending = pending
         self._outstanding.add(connection)
@@ -126,12 +131,16 @@ class Generator:
                 self.recorder.record(connection.pending, connection.number, None, "no_answer")
                 connection.pending = None
             connection.close()
+        for pending in self._waiting:
+            self.recorder.record(pending, 0, None, "not_sent")
         return self.recorder.trace(self.started, self.load.length)
 
     def after(self, connection: Connection, answer: Answer | None) -> None:  # noqa: ARG002 - a closed loop reads it
         """The connection's request has ended; it is free for another."""
         if connection.is_open:
             self._idle.append(connection)
+        if self._waiting:
+            self.fire(self._waiting.popleft())
 
     def _answered(self, connection: Connection, pending: Pending, answer: Answer | None) -> None:
         self.recorder.record(pending, connection.number, answer, "" if answer else "broken")

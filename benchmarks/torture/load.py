@@ -23,7 +23,8 @@ class Load:
     """`requests` are sent in turn, with their numbers put in. Open loop by `phases`; closed loop with `clients`, for
     `seconds` or until `most` were sent.
 
-    An answer is awaited for `patience` seconds. A client that is refused waits as the server tells it where
+    `connections` are open from the start, and no more than `most_connections` ever: what is due when all are busy waits
+    its turn, and the clock runs. An answer is awaited for `patience` seconds. A client that is refused waits as the server tells it where
     `honours_retry_after`, else comes back at once. `doubles`: a good answer holds twice the request's number.
     """
 
@@ -34,6 +35,7 @@ class Load:
     seconds: float = 0.0
     most: int = 1 << 60
     connections: int = 32
+    most_connections: int = 2048
     patience: float = 30.0
     seed: int = 0
     honours_retry_after: bool = False
