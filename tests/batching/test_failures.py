@@ -278,9 +278,13 @@ def test_deadline_that_cannot_be_met_is_refused_at_the_door() -> None:
             with pytest.raises(DeadlineUnreachable) as refused:
                 caller.send(
                     2.0, timeout=1.9
-                )  # half a second runs, one waits before it, and it takes half itself
-            assert refused.value.retry_after == pytest.approx(0.1)
-            caller.send(3.0, timeout=2.1)
+                )  # half a second runs, two wait before it, and it takes half itself
+            assert refused.value.retry_after == pytest.approx(0.3)  # with a tenth of headroom
+            asked = caller.batcher.unreachable(1.9)
+            assert isinstance(asked, DeadlineUnreachable)
+            assert asked.retry_after == pytest.approx(0.3)
+            assert caller.batcher.unreachable(2.3) is None
+            caller.send(3.0, timeout=2.3)
             await asyncio.sleep(5)
             assert len(caller.answers()) == 5
 

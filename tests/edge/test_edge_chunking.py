@@ -26,7 +26,7 @@ class FakeDoor:
     def __init__(self) -> None:
         self.away: list[tuple[str, str]] = []
 
-    def refusal(self, path: str, in_flight: int) -> MaasError | None:
+    def refusal(self, path: str, in_flight: int, headers: object) -> MaasError | None:
         return QueueFull("full", retry_after=2) if path.startswith("/full") else None
 
     def turned_away(self, path: str, outcome: str) -> None:

@@ -6,7 +6,7 @@ import pytest
 from tests.api.harness import Model, in_loop, recorded_logs, serving
 
 from maas.api.door import Door
-from maas.errors import Draining, QueueFull
+from maas.errors import DeadlineUnreachable, Draining, QueueFull
 from maas.telemetry.requests import AccessPolicy, RequestRecorder
 
 PATHS = [
@@ -38,6 +38,25 @@ async def test_inference_is_refused_when_full_or_draining(path: str) -> None:
         assert str(door.refusal(path, 0)) == "its queue is full"
         service.gateway.is_draining = True
         assert isinstance(door.refusal(path, 10), Draining)
+
+
+@pytest.mark.parametrize("path", PATHS)
+@in_loop
+async def test_what_the_model_is_too_busy_for_is_refused_unread_but_for_terms_of_its_own(path: str) -> None:
+    """By the time that the model gives a request; who is in a hurry, or urgent, is judged when that has been read."""
+    async with serving(configuration={"models": {"double": {"request_timeout": 7}}}) as service:
+        door = Door(service.gateway, RequestRecorder(service.metrics, AccessPolicy()), 10)
+        asked = []
+
+        def unreachable(timeout: float) -> DeadlineUnreachable:
+            asked.append(timeout)
+            return DeadlineUnreachable("too busy", retry_after=1)
+
+        service.live().batcher.unreachable = unreachable  # type: ignore[method-assign]
+        assert str(door.refusal(path, 0, [(b"accept", b"*/*")])) == "too busy"
+        assert asked == [7]
+        assert door.refusal(path, 0, [(b"x-request-timeout", b"1")]) is None
+        assert door.refusal(path, 0, [(b"accept", b"*/*"), (b"x-request-priority", b"bulk")]) is None
 
 
 @in_loop

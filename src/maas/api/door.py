@@ -1,4 +1,4 @@
-"""The door: what is decided of an inference request by its path alone, before it is routed and its body is read.
+"""The door: what is decided of an inference request by its head alone, before it is routed and its body is read.
 
 Under overload most of what comes is refused, and refusing must cost next to nothing: a path is parsed once, and from
 then on it is a look-up of the version it means and a question to that version's batcher. Which paths are meant here is
@@ -8,6 +8,7 @@ as `maas.api.app` routes them.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 from maas.api import native, open_inference
 from maas.errors import Draining, MaasError, QueueFull
@@ -19,6 +20,7 @@ from maas.telemetry.requests import RequestRecorder
 _INFERENCE = re.compile(
     r"/predict/([^/]+)(?:/versions/([^/]+))?|/v2/models/([^/]+)(?:/versions/([^/]+))?/infer"
 )
+_TERMS = (b"x-request-timeout", b"x-request-priority")
 _READINESS = "/v2/health/ready"
 _REMEMBERED_PATHS = 4096
 _REMEMBERED_LENGTH = 256  # characters; no path of a version that is served is longer
@@ -48,7 +50,9 @@ class Door:
         """The server will shut down: it is no longer ready, while requests are still taken."""
         self._is_leaving = True
 
-    def refusal(self, path: str, in_flight: int) -> MaasError | None:
+    def refusal(
+        self, path: str, in_flight: int, headers: Iterable[tuple[bytes, bytes]] = ()
+    ) -> MaasError | None:
         """Why the request is not taken now, where `in_flight` others are; None where it is to be routed."""
         meant = self._parse(path)
         if meant is None:
@@ -61,7 +65,9 @@ class Door:
                 retry_after=_RETRY_SECONDS,
             )
         live = self._resolve(meant)
-        return live.batcher.refusal() if live is not None else None
+        if live is None:
+            return None
+        return live.batcher.refusal() or _unreachable(live, headers)
 
     def turned_away(self, path: str, outcome: str) -> None:
         """Count a request that ended before any endpoint knew of it, or whose caller has left."""
@@ -90,6 +96,14 @@ class Door:
             if len(path) <= _REMEMBERED_LENGTH:
                 self._meant[path] = meant
             return meant
+
+
+def _unreachable(live: LiveVersion, headers: Iterable[tuple[bytes, bytes]]) -> MaasError | None:
+    """Whether the model is too busy for the time it gives a request. One that comes with terms of its own is judged by
+    those, when they have been read; what stands in its body is not known here."""
+    if any(name in _TERMS for name, _ in headers):
+        return None
+    return live.batcher.unreachable(live.request_timeout)
 
 
 def _parse(path: str) -> Meant | None:

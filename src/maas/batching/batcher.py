@@ -27,7 +27,7 @@ from maas.batching.policy import BatchPolicy
 from maas.batching.priority import Priority
 from maas.batching.quarantine import Quarantine
 from maas.batching.queue import GroupKey, WaitingQueue
-from maas.batching.request import Request
+from maas.batching.request import Outcome, Request
 from maas.errors import (
     ComputeTimeout,
     DeadlineExceeded,
@@ -44,6 +44,9 @@ from maas.tensors.stack import stack_key
 from maas.types import Signature
 
 _TIMER_SLACK = 0.001  # seconds that a timer may ring early: uvloop counts in milliseconds
+# The estimate of an answer's time is a mean. Under overload every request is let in as soon as it says yes, so that all
+# of them stand at the edge of their deadlines: without headroom, half of what is run would be run in vain.
+_HEADROOM = 1.1
 _MAX_DEATHS = 2  # of model processes over one request: in company, and alone
 
 
@@ -132,6 +135,11 @@ class Batcher:
             reason = f"model {self._name!r} has {self._queue.nbytes} bytes waiting; its queue holds {limits.max_bytes}"
         return None if reason is None else QueueFull(reason, retry_after=self._seconds_to_drain())
 
+    def unreachable(self, timeout: float) -> MaasError | None:
+        """Why a request on the usual terms, which may take `timeout` seconds from now, would be refused as too late."""
+        now = self._clock()
+        return self._unreachable(Request({}, 1, now + timeout, _nobody), now)
+
     def submit(self, request: Request) -> None:
         """Queue `request`. Refused at once, it is not completed: `QueueFull`, `Draining`, `DeadlineUnreachable`, or
         `Quarantined` where its inputs have ended a model process a moment ago."""
@@ -143,7 +151,8 @@ class Batcher:
             raise Quarantined(
                 f"these inputs ended a process of model {self._name!r}; refused for {seconds:.0f} s more"
             )
-        self._check_reachable(request, now)
+        if (unreachable := self._unreachable(request, now)) is not None:
+            raise unreachable
         request.stack_key = stack_key(self._signature, request.inputs)
         request.arrived = now
         request.order = (request.deadline, next(self._sequence))
@@ -334,19 +343,20 @@ class Batcher:
 
     # ── estimates ────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _check_reachable(self, request: Request, now: float) -> None:
-        """Raise `DeadlineUnreachable` where the request, by what is measured and queued, would be answered too late.
+    def _unreachable(self, request: Request, now: float) -> MaasError | None:
+        """The refusal where the request, by what is measured and queued, would be answered too late.
 
         One that finds an idle instance and nothing waiting is always taken: its run is what corrects a wrong measure.
         """
         if not self._admission.refuses_unreachable or not self._instances or (self._idle and not self._queue):
-            return
-        late = now + self._seconds_until_answer(request, now) - request.deadline
-        if late > 0:
-            raise DeadlineUnreachable(
-                f"model {self._name!r} would answer {late:.3f} s after the request's deadline",
-                retry_after=late,
-            )
+            return None
+        late = now + self._seconds_until_answer(request, now) * _HEADROOM - request.deadline
+        if late <= 0:
+            return None
+        return DeadlineUnreachable(
+            f"model {self._name!r} would answer {late:.3f} s after the request's deadline",
+            retry_after=late,
+        )
 
     def _seconds_until_answer(self, request: Request, now: float) -> float:
         size = self._policy.max_batch_size
@@ -369,3 +379,7 @@ class Batcher:
         if not a_batch or not self._instances:
             return 1.0
         return -(-self._queue.rows // size) * a_batch / len(self._instances)
+
+
+def _nobody(_: Outcome) -> None:
+    """Completes a request that is only asked about."""

@@ -239,7 +239,7 @@ class Connection(HttpToolsProtocol):
 
     def _begin(self, cycle: Cycle) -> None:
         self._running = cycle
-        cycle.refusal = self.edge.door.refusal(cycle.path, len(self.tasks))
+        cycle.refusal = self.edge.door.refusal(cycle.path, len(self.tasks), cycle.headers)
         if cycle.refusal is None:
             cycle.start(self.app, self.tasks)
             return

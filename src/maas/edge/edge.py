@@ -11,6 +11,7 @@ import math
 from typing import TYPE_CHECKING, Protocol
 
 from maas.config import ServerOptions
+from maas.edge.head import Headers
 from maas.edge.unsent import Unsent
 from maas.errors import MaasError
 
@@ -26,9 +27,9 @@ NEVER = math.inf
 
 
 class Door(Protocol):
-    """Who decides on a request by its path; `maas.api.door.Door` is the one there is."""
+    """Who decides on a request by its head; `maas.api.door.Door` is the one there is."""
 
-    def refusal(self, path: str, in_flight: int) -> MaasError | None: ...
+    def refusal(self, path: str, in_flight: int, headers: Headers) -> MaasError | None: ...
 
     def turned_away(self, path: str, outcome: str) -> None: ...
 
