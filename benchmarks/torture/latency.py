@@ -6,14 +6,13 @@ import asyncio
 import statistics
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import uvloop
 from benchmarks.torture.adapters.contract import Setup
 from benchmarks.torture.adapters.maas import ask, serving
 from benchmarks.torture.load import NUMBER, Load
-from benchmarks.torture.models import Habit
+from benchmarks.torture.models import Double, Habit
 from benchmarks.torture.processes import cpu_seconds, tree
 from benchmarks.torture.scenario import Bench, Scenario
 from benchmarks.torture.schedule import Phase
@@ -53,7 +52,7 @@ def steady(bench: Bench) -> Sequence[Check]:
 
 
 def lone_request(bench: Bench) -> Sequence[Check]:
-    bare = _bare_call()
+    bare = _bare_call(Habit(bench.folder, "cpu"))
     with (
         bench.adapter.serve(bench.folder, Setup()) as service,
         connections(service.port, 1) as (connection,),
@@ -66,8 +65,8 @@ def lone_request(bench: Bench) -> Sequence[Check]:
     ]
 
 
-def lone_request_in_process(bench: Bench) -> Sequence[Check]:  # noqa: ARG001 - needs no server
-    bare = _bare_call()
+def lone_request_in_process(bench: Bench) -> Sequence[Check]:
+    bare = _bare_call(Double(bench.folder, "cpu"))
     batched = uvloop.run(_batched_call())
     return [at_most("added by the batcher, p50", (batched - bare) * 1e3, 0.1, "ms")]
 
@@ -129,9 +128,8 @@ def _seconds(connection: Connection, request: bytes) -> float:
     return seconds
 
 
-def _bare_call() -> float:
+def _bare_call(model: Double) -> float:
     """Median seconds of calling the instant model in this process."""
-    model = Habit(Path(), "cpu")
     inputs = {"x": np.zeros((1, 2), np.float32)}
     seconds = []
     for _ in range(_CALLS):

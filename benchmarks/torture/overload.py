@@ -95,6 +95,7 @@ def _shared_checks(burst: Trace, peak: float, seconds: float, growth: float) -> 
         at_most("p99 of accepted", accepted.percentile(99) * 1e3, (DEADLINE + _BATCH) * 1e3, "ms"),
         exactly("refusals without Retry-After", int((~burst.refused.retry_after).sum()), 0),
         exactly("lost", burst.lost, 0),
+        for_the_record("outcomes", burst.summary()),
         at_most("memory grew by", growth / 1e6, _MEMORY / 1e6, "MB"),
     ]
 

@@ -100,6 +100,10 @@ class Trace:
         counts = Counter(zip(self.status.tolist(), self.code.tolist(), strict=True))
         return {self._outcome(*key): count for key, count in counts.most_common()}
 
+    def summary(self) -> str:
+        """The most frequent outcomes, in one line."""
+        return ", ".join(f"{count} × {outcome}" for outcome, count in list(self.outcomes().items())[:4])
+
     def mixed_connections(self) -> int:
         """Connections on which a version answered that had been followed by another: those cuts were not clean."""
         return sum(

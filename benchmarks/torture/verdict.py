@@ -34,9 +34,9 @@ def exactly(what: str, value: object, mark: object) -> Check:
     return Check(what, str(value), str(mark), value == mark)
 
 
-def for_the_record(what: str, value: float, unit: str = "") -> Check:
-    """A figure that is told and not judged."""
-    return Check(what, _figure(value, unit), "", True)
+def for_the_record(what: str, value: float | str, unit: str = "") -> Check:
+    """What is told and not judged."""
+    return Check(what, value if isinstance(value, str) else _figure(value, unit), "", True)
 
 
 def _figure(value: float, unit: str) -> str:

@@ -35,7 +35,13 @@ class MlServer:
     def serve(self, folder: Path, setup: Setup) -> Iterator[Service]:
         port = free_port()
         ports = {"http_port": port, "grpc_port": free_port(), "metrics_port": free_port()}
-        settings = {"host": "127.0.0.1", "debug": False, "parallel_workers": 1, **ports}
+        settings = {
+            "host": "127.0.0.1",
+            "debug": False,
+            "parallel_workers": 1,
+            "metrics_dir": str(folder),
+            **ports,
+        }
         batching = {"max_batch_size": setup.max_batch_size, "max_batch_time": _BATCH_TIME}
         implementation = "benchmarks.torture.peers.mlserver_model.Habit"
         (folder / "habit").mkdir()

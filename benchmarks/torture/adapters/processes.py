@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from benchmarks.torture.ledger import VARIABLE
-from benchmarks.torture.processes import is_alive, tree, wait_until
+from benchmarks.torture.processes import wait_until
 from benchmarks.torture.wire import call
 
 
@@ -24,17 +24,12 @@ def running(
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True
         )
-    family: set[int] = set()
     try:
         yield process
     finally:
-        family.update(tree(process.pid))
-        process.kill()
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # a peer's workers may outlive it
         process.wait(10)
-        for pid in family - {process.pid}:  # a peer's workers may outlive it
-            with suppress(ProcessLookupError, PermissionError):
-                if is_alive(pid) and os.getpgid(pid) == process.pid:
-                    os.kill(pid, signal.SIGKILL)
 
 
 def wait_for_answer(process: subprocess.Popen[bytes], port: int, request: bytes, seconds: float) -> None:
