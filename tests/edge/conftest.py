@@ -37,5 +37,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     large: dict[str, Any] = {"inputs": {"n": "int64[batch]"}, "outputs": {"text": "bytes[batch]"}}
     store(repository, worker_models.Repeat, name="repeat", sample={"n": np.array([1, 2])}, **large)
     patient = {"slow": {"refuse_unreachable": False, "request_timeout": 600}}
-    with serving(repository, folder, server=SHORT, limits=LIMITS, models=patient) as running:
+    quiet = {"slow_seconds": 600}  # what takes long is meant to, and no news
+    with serving(repository, folder, server=SHORT, limits=LIMITS, models=patient, logging=quiet) as running:
         yield running
