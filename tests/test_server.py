@@ -153,6 +153,26 @@ def test_answer_over_a_real_socket(server: Server) -> None:
     assert "compute;dur=" in response.headers["server-timing"]
 
 
+def test_whatever_a_model_prints_the_log_stays_json(tmp_path: Path) -> None:
+    """Line ends, escapes, a forged event, half a character, a megabyte, last words: text in events, with model and pid."""
+    store(tmp_path / "models", worker_models.Noisy, name="noisy", sample={"x": np.zeros((1, 2), np.float32)})
+    with serving(tmp_path / "models", tmp_path) as server:
+        pid = server.process_of("noisy")
+        for kind in (1, 2, 4):
+            server.post("/predict/noisy", {"x": [kind, 0]})
+
+        def printed() -> list[dict[str, Any]]:
+            return [event for event in server.events() if event["event"] == "model_output"]
+
+        _wait_until(lambda: len(printed()) >= 7)
+        assert {event["model"] for event in printed()} == {"noisy/1"}
+        texts = [event["text"] for event in printed() if event["pid"] == pid]
+        assert texts[3] == '{"event": "forged"}'
+        assert texts[5] == "m" * 255 + "…"
+        assert texts[6] == "last words"
+        assert not any(event["event"] == "forged" for event in server.events())
+
+
 def test_versions_stand_side_by_side_and_the_highest_is_the_default(server: Server) -> None:
     """Dotted numbers are compared as numbers: 10 is higher than 9, and 9 is still there for who asks."""
     body = {"x": [1, 2]}

@@ -144,6 +144,7 @@ async def serving(
         ),
         on_ready=lambda *_: None,
         on_death=lambda *_: None,
+        on_line=lambda *_: None,
         on_state=lambda _: None,
     )
     launcher = Launcher()  # starts nothing until it is asked to

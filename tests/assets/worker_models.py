@@ -48,6 +48,26 @@ class Moody(Double):
         return {"y": inputs["x"] * 2}
 
 
+class Noisy(Double):
+    """Doubles, and writes as its first element says: 1 lines of every kind, 2 a megabyte in one line, 3 a flood of 50,000 lines,
+    4 half a line and its death."""
+
+    def run(self, inputs: Tensors) -> Tensors:
+        match int(inputs["x"].flat[0]):
+            case 1:
+                sys.stdout.write("from Python\r\nsecond\x1b[31mred\n")
+                os.write(2, b'from C \xe2\x82\n{"event": "forged"}\n')
+                os.system("echo from a child")
+            case 2:
+                os.write(1, b"m" * (1 << 20) + b"\n")
+            case 3:
+                sys.stdout.write("".join(f"flood {number}\n" for number in range(50_000)))
+            case 4:
+                os.write(2, b"last words")
+                os.kill(os.getpid(), signal.SIGKILL)
+        return {"y": inputs["x"] * 2}
+
+
 class Slow(Double):
     """Doubles after as many milliseconds as its first element says."""
 

@@ -23,6 +23,7 @@ from maas.runtimes.contract import Placement
 from maas.types import BATCH, Signature, version_order
 from maas.workers.launcher import Launcher
 from maas.workers.pool import Pool, PoolStatistics
+from maas.workers.standard_output import PrintedLine
 
 _JSON_BYTES_PER_ELEMENT = 32
 _JSON_BYTES_AROUND = 64 << 10
@@ -46,11 +47,12 @@ class Example:
 @dataclass(frozen=True, slots=True)
 class Hooks:
     """Whom a live version tells what happens: each answered batch, each instance that is ready (pid) and each that died
-    (pid, exit code), each change of its state."""
+    (pid, exit code), each line that one prints, each change of its state."""
 
     on_batch: Callable[[LiveVersion, BatchObservation], None]
     on_ready: Callable[[LiveVersion, int], None]
     on_death: Callable[[LiveVersion, int, int | None], None]
+    on_line: Callable[[LiveVersion, PrintedLine], None]
     on_state: Callable[[LiveVersion], None]
 
 
@@ -117,6 +119,7 @@ class LiveVersion:
             detach=self.batcher.detach,
             on_ready=lambda pid: hooks.on_ready(self, pid),
             on_death=lambda pid, code: hooks.on_death(self, pid, code),
+            on_line=lambda line: hooks.on_line(self, line),
         )
 
     @property

@@ -23,7 +23,7 @@ from maas.config import Configuration, ServerOptions
 from maas.errors import ConfigurationError, MaasError, ModelNotReady
 from maas.server.handover import Predecessor, Succession, meet
 from maas.server.http import BACKLOG, HttpServer
-from maas.server.parts import Parts, build, prepare
+from maas.server.parts import Parts, build, log_line, prepare
 from maas.server.reloader import Reloader
 from maas.server.signals import Signals, signals
 from maas.telemetry.logs import logging_to
@@ -73,7 +73,7 @@ async def serve(
 ) -> None:
     """Load the models and serve them on `sock` until told to stop; a second signal does not wait for answers. Raises
     `Unavailable` or `ModelNotReady` where the place of `predecessor` cannot be taken."""
-    launcher = Launcher()
+    launcher = Launcher(on_line=partial(log_line, "forkserver_output"))
     parts = build(configuration, launcher)
     reloader = Reloader(configuration, read, parts)
     http = HttpServer(parts.app, parts.edge)

@@ -6,6 +6,7 @@ import resource
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 import structlog
 from fastapi import FastAPI
@@ -27,6 +28,7 @@ from maas.server.watch import Watch
 from maas.telemetry.metrics import Gauges, Labels, Metrics
 from maas.telemetry.requests import AccessPolicy, RequestRecorder
 from maas.workers.launcher import Launcher
+from maas.workers.standard_output import PrintedLine
 
 _OTHER_DESCRIPTORS = 256  # that are kept for other things than connections
 
@@ -104,6 +106,7 @@ def _build_registry(
         on_batch=lambda live, batch: _meter_batch(metrics, live, batch),
         on_ready=_log_ready,
         on_death=_log_death,
+        on_line=lambda live, line: log_line("model_output", line, model=live.label),
         on_state=_log_state,
     )
 
@@ -132,6 +135,12 @@ def _log_ready(live: LiveVersion, pid: int) -> None:
 
 def _log_death(live: LiveVersion, pid: int, code: int | None) -> None:
     structlog.get_logger("maas.server").warning("instance_died", model=live.label, pid=pid, exit_code=code)
+
+
+def log_line(event: str, line: PrintedLine, **origin: str) -> None:
+    """What a process prints may be anything; here it is text in an event."""
+    told: dict[str, Any] = {"dropped": line.dropped} if line.dropped else {"text": line.text}
+    structlog.get_logger("maas.server").info(event, **origin, pid=line.pid, **told)
 
 
 def _log_state(live: LiveVersion) -> None:

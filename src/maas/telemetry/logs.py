@@ -94,7 +94,7 @@ class _QueueLogger:
 
 
 class _Forward(logging.Handler):
-    """Lines of libraries (uvicorn, asyncio) join ours."""
+    """Lines of libraries (uvicorn, asyncio) and Python's warnings join ours."""
 
     def __init__(self, writer: LogWriter) -> None:
         super().__init__()
@@ -130,10 +130,12 @@ def logging_to(stream: TextIO = sys.stderr, level: str = "info") -> Iterator[Non
     previous = root.level
     root.addHandler(handler)
     set_level(level)
+    logging.captureWarnings(True)
     writer.start()
     try:
         yield
     finally:
+        logging.captureWarnings(False)
         root.removeHandler(handler)
         root.setLevel(previous)
         structlog.reset_defaults()

@@ -6,8 +6,7 @@ import asyncio
 import os
 import socket
 from array import array
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 
 from maas.workers.frames import MAX_FRAME, AnyFrame, Frame, decode, encode
 
@@ -65,15 +64,6 @@ class Channel:
         self._loop = asyncio.get_running_loop()
         sock.setblocking(False)
         self._loop.add_reader(sock.fileno(), self._read)
-
-    @contextmanager
-    def closed_on_error(self) -> Iterator[None]:
-        """For the time until somebody is at the other end."""
-        try:
-            yield
-        except BaseException:
-            self.close()
-            raise
 
     def send(self, frame: Frame, descriptors: Sequence[int] = ()) -> None:
         """Raises `OSError` where the other end is gone or has stopped reading, or the channel is closed."""

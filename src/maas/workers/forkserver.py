@@ -18,18 +18,24 @@ import socket
 import sys
 from contextlib import suppress
 from importlib import import_module
+from io import TextIOWrapper
 from typing import NoReturn
 
 from maas.workers.channel import close_all, receive, send
 from maas.workers.frames import Exited, Fork, Forked, ForkFailed, Kill
 
 _PR_SET_PDEATHSIG = 1
+_STANDARD = (1, 2)  # descriptors of output and error
 _OPEN_FILES = 1024
 _OUT_OF_MEMORY_SCORE = 800  # of 1000: when memory is short, a model process goes before the gateway
 
 
 def main() -> None:
     control = socket.socket(fileno=int(sys.argv[1]))
+    assert isinstance(sys.stdout, TextIOWrapper), "the gateway gives us one"
+    sys.stdout.reconfigure(
+        line_buffering=True
+    )  # no line is lost when a process is killed, or printed twice after a fork
     for ignored in (signal.SIGINT, signal.SIGTERM):
         signal.signal(ignored, signal.SIG_IGN)
     _die_with_parent()
@@ -78,7 +84,7 @@ def _obey(control: socket.socket, children: set[int]) -> bool:
     frame, descriptors = received
     if isinstance(frame, Fork):
         try:
-            pid = _fork(frame.entry, descriptors[0], control)
+            pid = _fork(frame.entry, descriptors, control)
         except OSError as error:
             send(control, ForkFailed(error.strerror or type(error).__name__))
         else:
@@ -104,24 +110,26 @@ def _reap(control: socket.socket, children: set[int]) -> None:
         send(control, Exited(pid, os.waitstatus_to_exitcode(status)))
 
 
-def _fork(entry: str, descriptor: int, control: socket.socket) -> int:
+def _fork(entry: str, descriptors: list[int], control: socket.socket) -> int:
     pid = os.fork()
     if pid == 0:
-        _become(entry, descriptor, control)
+        _become(entry, descriptors, control)
     return pid
 
 
-def _become(entry: str, descriptor: int, control: socket.socket) -> NoReturn:
-    """Run `serve` of the module `entry` on `descriptor`; never return to the fork server's code."""
+def _become(entry: str, descriptors: list[int], control: socket.socket) -> NoReturn:
+    """Run `serve` of the module `entry` on the socket, printing into the pipe where there is one; never return to the fork
+    server's code."""
     code = 1
     try:
         control.close()
+        _print_into(descriptors[1:])
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         os.setsid()
         _die_with_parent()
         _offer_to_out_of_memory_killer()
-        import_module(entry).serve(socket.socket(fileno=descriptor))
+        import_module(entry).serve(socket.socket(fileno=descriptors[0]))
         code = 0
     except BaseException:
         sys.excepthook(*sys.exc_info())
@@ -129,6 +137,14 @@ def _become(entry: str, descriptor: int, control: socket.socket) -> NoReturn:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
+
+
+def _print_into(pipe: list[int]) -> None:
+    """Standard output and error go there, where it is given."""
+    for descriptor in pipe:
+        for standard in _STANDARD:
+            os.dup2(descriptor, standard)
+        os.close(descriptor)
 
 
 def _die_with_parent() -> None:

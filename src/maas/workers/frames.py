@@ -25,7 +25,7 @@ class Frame(msgspec.Struct, frozen=True, tag=True):
 
 class Fork(Frame, frozen=True, tag=True):
     """Start a process that runs `serve` of the module `entry` on its end of a new socket pair, which travels beside the
-    frame."""
+    frame; behind it the end of a pipe to print into, where that is not to go where the fork server's output goes."""
 
     entry: str
 

@@ -15,6 +15,7 @@ from maas.types import Signature
 from maas.workers.frames import Load, Loaded
 from maas.workers.instance import Instance
 from maas.workers.launcher import Launcher
+from maas.workers.standard_output import OnLine
 
 _FIRST_BACKOFF = 0.1  # seconds; doubles with every fruitless life in a row
 _MAX_BACKOFF = 10.0
@@ -61,7 +62,8 @@ class Pool:
 
     A version whose load fails by its own fault, or whose processes die again and again without having answered
     anything, is not tried further; `failed` then has why. `attach` and `detach` tell the batcher of instances that
-    come and go; `on_ready` (pid) and `on_death` (pid, exit code if it is known) tell the log.
+    come and go; `on_ready` (pid), `on_death` (pid, exit code if it is known) and `on_line` (of what a process prints) tell the
+    log.
     """
 
     def __init__(
@@ -76,6 +78,7 @@ class Pool:
         detach: Callable[[BatcherInstance], None],
         on_ready: Callable[[int], None] = lambda _pid: None,
         on_death: Callable[[int, int | None], None] = lambda _pid, _code: None,
+        on_line: OnLine | None = None,
     ) -> None:
         self._launcher = launcher
         self._load = load
@@ -85,6 +88,7 @@ class Pool:
         self._detach = detach
         self._on_ready = on_ready
         self._on_death = on_death
+        self._on_line = on_line
         self._states = [InstanceState.STARTING] * size
         self._deaths = 0
         loop = asyncio.get_running_loop()
@@ -132,7 +136,7 @@ class Pool:
 
     async def _live(self, number: int) -> int:
         """Start, load and offer one instance; return, when its process has died, how many batches it answered."""
-        process = await self._launcher.launch(self._load.runtime, self._load.threads)
+        process = await self._launcher.launch(self._load.runtime, self._load.threads, self._on_line)
         instance = Instance(process, self._signature, self._compute_timeout, self._detach)
         try:
             loaded = await instance.load(self._load)
