@@ -332,6 +332,23 @@ def test_second_signal_does_not_wait_for_answers(tmp_path: Path) -> None:
         assert server.process.wait(10) == 0
 
 
+def test_request_that_outlasts_the_drain_may_have_run_and_is_not_sent_again(tmp_path: Path) -> None:
+    """When the time for draining is over, who runs and who waits is told `draining`; only who waits, when to return."""
+    repository = tmp_path / "models"
+    store(repository, worker_models.Slow, name="slow", max_batch_size=1)
+    options = {"server": {"port": 0, "drain_timeout": 0.5}}
+    with serving(repository, tmp_path, **options) as server, ThreadPoolExecutor(2) as threads:
+        runs = threads.submit(server.post, "/predict/slow", {"x": [20_000, 0]})
+        _wait_until(lambda: server.metric("maas_running_requests", model="slow") == 1)
+        waits = threads.submit(server.post, "/predict/slow", {"x": [20_000, 0]})
+        _wait_until(lambda: server.metric("maas_queue_requests", model="slow") == 1)
+        server.process.send_signal(signal.SIGTERM)
+        told = [(call.result().status_code, call.result().json()["code"]) for call in (runs, waits)]
+        assert told == [(503, "draining")] * 2
+        assert ["retry-after" in call.result().headers for call in (runs, waits)] == [False, True]
+        assert server.process.wait(5) == 0
+
+
 def test_nothing_survives_a_killed_gateway(tmp_path: Path) -> None:
     """SIGKILL of the gateway: fork servers and model processes leave by themselves within a second."""
     repository = tmp_path / "models"
@@ -383,22 +400,23 @@ def test_version_published_beside_a_running_server_takes_over_without_a_failed_r
     options = {"models": {"model": {"versions": "highest"}}, "watch_seconds": 0.1}
     with serving(repository, tmp_path, **options) as server, ThreadPoolExecutor(8) as threads:
         is_over = threading.Event()
+        seen: list[tuple[int, str]] = []
 
-        def call_on() -> list[tuple[int, str]]:
+        def call_on() -> None:
             with httpx.Client(base_url=server.url, timeout=30) as client:
-                seen = []
                 while not is_over.is_set():
                     answer = client.post("/predict/model", json={"x": [1.0, 2.0]})
                     seen.append((answer.status_code, answer.headers["x-model-version"]))
-                return seen
 
         calls = [threads.submit(call_on) for _ in range(8)]
+        _wait_until(lambda: seen)
         for version in range(2, 11):
             staged = store(tmp_path / "staged", version=str(version)).directory
             staged.rename(repository / "model" / str(version))
             _wait_until(lambda v=version: server.get("/models/model").json()["version"] == str(v))
         is_over.set()
-        seen = [each for call in calls for each in call.result()]
+        for call in calls:
+            call.result()
         assert {status for status, _ in seen} == {200}
         assert {version for _, version in seen} >= {"model/1", "model/10"}
         _wait_until(lambda: len(server.model_processes()) == 1)

@@ -13,6 +13,7 @@ MaasError
 │   ├── ModelNotReady
 │   ├── Draining
 │   ├── WorkerDied
+│   │   └── Aborted         the server stopped while it ran the request
 │   ├── ServerUnreachable   a client got no connection: nothing was sent
 │   └── ConnectionLost      a client lost the connection while it waited for its answer
 ├── DeadlineExceeded        the request's deadline passed before its answer
@@ -107,6 +108,13 @@ class WorkerDied(Unavailable):
     """The model process died while it ran the request; whether the model saw it is not known."""
 
     code = "worker_died"
+
+
+class Aborted(WorkerDied):
+    """The server's patience with its last requests ended while it ran this one. Callers read `draining`, as of a request that
+    was refused then, but no time to return: only what was not executed has one."""
+
+    code = "draining"
 
 
 class ServerUnreachable(Unavailable):

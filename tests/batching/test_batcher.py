@@ -19,7 +19,7 @@ from maas.batching.permits import Permits
 from maas.batching.policy import BatchPolicy
 from maas.batching.priority import Priority
 from maas.batching.request import Outcome, Request
-from maas.errors import DeadlineExceeded, Draining, ModelFailed, QueueFull, WorkerDied
+from maas.errors import Aborted, DeadlineExceeded, Draining, ModelFailed, QueueFull
 from maas.types import Answer, Signature
 
 SIGNATURE = Signature.parse({"x": "float32[batch]"}, {"y": "float32[batch]"}, {})
@@ -388,7 +388,7 @@ def test_stopped_owner_answers_everybody() -> None:
             caller.send(1.0)
             caller.send(2.0)
             await asyncio.sleep(1)
-        assert [type(outcome) for (outcome,) in caller.outcomes] == [WorkerDied, Draining]
+        assert [type(outcome) for (outcome,) in caller.outcomes] == [Aborted, Draining]
         statistics = caller.batcher.statistics()
         assert statistics.waiting + statistics.running == 0
 

@@ -7,6 +7,7 @@ import pytest
 
 from maas import errors
 from maas.errors import (
+    Aborted,
     BadArtifact,
     ComputeTimeout,
     ConfigurationError,
@@ -42,7 +43,7 @@ FROM_SERVER = [
     (503, "queue_full", QueueFull),
     (503, "unavailable", Unavailable),
     (503, "model_not_ready", ModelNotReady),
-    (503, "draining", Draining),
+    (503, "draining", Aborted),
     (503, "worker_died", WorkerDied),
     (503, "deadline_unreachable", DeadlineUnreachable),
     (504, "deadline_exceeded", DeadlineExceeded),
@@ -55,6 +56,9 @@ FROM_SERVER = [
     (500, "bad_artifact", BadArtifact),
     (500, "configuration", ConfigurationError),
 ]
+
+# What was refused says when to return.
+FROM_REFUSAL = [(503, "draining", Draining)]
 
 # A code that this client does not know, or none at all: the status is what there is.
 BY_STATUS = [
@@ -97,7 +101,7 @@ FROM_TRANSPORT = [
 def test_the_tables_cover_the_whole_tree():
     """Every class of `maas.errors`, and every request error of httpx, has a row."""
     tree = {kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, MaasError)}
-    assert tree == {kind for *_, kind in FROM_SERVER + FROM_TRANSPORT}
+    assert tree == {kind for *_, kind in FROM_SERVER + FROM_REFUSAL + FROM_TRANSPORT}
     assert set(_leaves(httpx.RequestError)) == {type(error) for error, _ in FROM_TRANSPORT}
 
 
@@ -125,6 +129,14 @@ def test_the_servers_error_is_raised_as_it_was(ask, status, code, kind):
     assert (error.code, error.message) == (code, "batch has 40 rows; model 'm' accepts 32")
     assert str(error) == error.message
     assert error.request_id == "call-7"
+
+
+@pytest.mark.parametrize(("status", "code", "kind"), FROM_REFUSAL)
+def test_a_time_to_return_tells_a_refusal(ask, status, code, kind):
+    """The same code without `Retry-After` is said of a request that may have been executed."""
+    reply = httpx.Response(status, json={"error": "no", "code": code}, headers={"Retry-After": "2"})
+    error = fail(ask, lambda _: reply)
+    assert (type(error), error.code, error.retry_after) == (kind, code, 2.0)
 
 
 @pytest.mark.parametrize(("status", "kind"), BY_STATUS)

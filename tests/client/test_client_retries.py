@@ -7,6 +7,7 @@ import pytest
 
 from maas.client import Client
 from maas.errors import (
+    Aborted,
     ConnectionLost,
     DeadlineExceeded,
     MaasError,
@@ -50,7 +51,7 @@ def predict(ask, script, time, **options):
     [
         refusal("queue_full"),
         refusal("model_not_ready"),
-        refusal("draining"),
+        refusal("draining", **{"Retry-After": "1"}),
         httpx.ConnectError("refused"),
         httpx.ConnectTimeout("slow"),
     ],
@@ -69,6 +70,7 @@ def test_what_was_not_executed_is_tried_again(ask, time, outcome):
     ("outcome", "kind"),
     [
         (refusal("worker_died"), WorkerDied),
+        (refusal("draining"), Aborted),
         (refusal("unavailable"), Unavailable),
         (refusal("from_later"), Unavailable),
         (httpx.Response(503, html="<html>", headers={"Retry-After": "1"}), Unavailable),

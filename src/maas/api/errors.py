@@ -37,6 +37,7 @@ _STATUS: Mapping[type[MaasError], int] = {
     errors.ModelNotReady: 503,
     errors.Draining: 503,
     errors.WorkerDied: 503,
+    errors.Aborted: 503,
     errors.ServerUnreachable: 503,
     errors.ConnectionLost: 503,
     errors.DeadlineExceeded: 504,

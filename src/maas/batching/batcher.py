@@ -29,6 +29,7 @@ from maas.batching.quarantine import Quarantine
 from maas.batching.queue import GroupKey, WaitingQueue
 from maas.batching.request import Outcome, Request
 from maas.errors import (
+    Aborted,
     ComputeTimeout,
     DeadlineExceeded,
     DeadlineUnreachable,
@@ -188,7 +189,7 @@ class Batcher:
     async def serve(self) -> None:
         """Run batches until drained. Woken after the loop's readers, so a batch holds what one pass has read.
 
-        Cancelled, it answers everything accepted with `Draining`.
+        Cancelled, it answers everything accepted: what runs with `Aborted`, what waits with `Draining`.
         """
         try:
             async with asyncio.TaskGroup() as batches:
@@ -253,8 +254,8 @@ class Batcher:
             for request in batch.requests:
                 self._settle_death(request, error)
         except asyncio.CancelledError:
-            for request in batch.requests:  # it may have been executed, so it is not refused
-                request.finish(WorkerDied(f"model {self._name!r} was stopped while it ran this request"))
+            for request in batch.requests:
+                request.finish(Aborted(f"model {self._name!r} was stopped while it ran this request"))
             raise
         finally:
             self._end(batch)

@@ -1,8 +1,8 @@
 """How long a call may take, and what may be tried again.
 
 1. The timeout of a call is for all of it: every attempt, every pause between two.
-2. An attempt is repeated only if the request was certainly not executed. A worker that died, a connection that broke,
-   a timeout and a failure of the model may each come after the model has run.
+2. An attempt is repeated only if the request was certainly not executed. A worker that died, a server that stopped while
+   it ran the request, a connection that broke, a timeout and a failure of the model may each come after the model has run.
 3. The server knows best when to return, so its `Retry-After` is kept to; without one the pause is random, up to a
    ceiling that doubles (full jitter), so that callers who were refused together do not come back together.
 4. A pause that would not leave time for another attempt is not begun.

@@ -1,6 +1,7 @@
 """What came back over HTTP, and which error of our tree it stands for.
 
-A body of ours is `{"error": "sentence", "code": "word"}`, and the code decides. Anything else comes from something
+A body of ours is `{"error": "sentence", "code": "word"}`, and the code decides; `draining` without a time to return is
+said of a request that was being run. Anything else comes from something
 in between, such as a proxy: there the status decides, and the message says who seems to have answered.
 """
 
@@ -14,7 +15,9 @@ from http import HTTPStatus
 from maas import errors
 from maas.client.wire import decode
 from maas.errors import (
+    Aborted,
     DeadlineExceeded,
+    Draining,
     Forbidden,
     InvalidRequest,
     MaasError,
@@ -33,7 +36,7 @@ _BY_CODE: Mapping[str, type[MaasError]] = {
     kind.code: kind
     for kind in vars(errors).values()
     if isinstance(kind, type) and issubclass(kind, MaasError)
-} | {"model_crashed": ModelFailed, "non_finite_output": ModelFailed}
+} | {"model_crashed": ModelFailed, "non_finite_output": ModelFailed, "draining": Draining}
 
 _BY_STATUS: Mapping[int, type[MaasError]] = {
     401: Forbidden,
@@ -90,11 +93,12 @@ class Reply:
     def _error(self, document: dict[str, object]) -> MaasError:
         code, message = document.get("code"), document.get("error")
         kind = _BY_CODE.get(code) if isinstance(code, str) else None
+        retry_after = self._retry_after()
         error = _build(
-            kind or self._kind_by_status(),
+            Aborted if kind is Draining and retry_after is None else kind or self._kind_by_status(),
             message if isinstance(message, str) else self._stranger(),
             code if isinstance(code, str) else None,
-            self._retry_after(),
+            retry_after,
         )
         error.request_id = self.request_id
         return error
