@@ -384,10 +384,32 @@ def test_gateway_starts_small(tmp_path: Path) -> None:
     repository = tmp_path / "models"
     store(repository)
     with serving(repository, tmp_path) as server:
-        status = Path(f"/proc/{server.process.pid}/status").read_text()
-        resident = int(next(line for line in status.splitlines() if line.startswith("VmRSS")).split()[1])
-        assert resident < 90_000
+        assert resident_of(server.process.pid) < 90_000
         assert "torch" not in Path(f"/proc/{server.process.pid}/maps").read_text()
+
+
+def test_memory_of_a_large_answer_is_given_back(tmp_path: Path) -> None:
+    """Three seconds after an answer of 50 MB, gateway and model process are within 10 MB of what they were."""
+    repository = tmp_path / "models"
+    sample = {"n": np.array([3, 0])}
+    tensors: dict[str, Any] = {"inputs": {"n": "int64[batch]"}, "outputs": {"text": "bytes[batch]"}}
+    store(repository, worker_models.Repeat, name="repeat", sample=sample, **tensors)
+    with serving(repository, tmp_path) as server:
+        pids = (server.process.pid, server.process_of("repeat"))
+        server.post("/predict/repeat", {"n": 5})
+        before = [resident_of(pid) for pid in pids]
+        for _ in range(2):
+            assert len(server.post("/predict/repeat", {"n": 50_000_000}).content) > 50_000_000
+        _wait_until(
+            lambda: all(resident_of(pid) < was + 10_000 for pid, was in zip(pids, before, strict=True)), 3
+        )
+        assert server.post("/predict/repeat", {"n": 5}).json() == {"text": "xxxxx"}
+
+
+def resident_of(pid: int) -> int:
+    """KiB of memory that the process has in use."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(next(line for line in status.splitlines() if line.startswith("VmRSS")).split()[1])
 
 
 def test_version_published_beside_a_running_server_takes_over_without_a_failed_request(

@@ -266,6 +266,33 @@ def test_healthy_process_is_left_alone(tmp_path: Path, monkeypatch: pytest.Monke
     run(scenario())
 
 
+def test_large_slabs_go_when_nobody_uses_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a heartbeat without a batch neither side holds them; whatever is freed in between, every answer is right."""
+    monkeypatch.setattr("maas.workers.instance._HEARTBEAT_SECONDS", 0.01)
+    monkeypatch.setattr("maas.workers.instance._MAX_MISSED", 1000)  # nobody need answer that fast
+    stored = store(tmp_path, inputs={"x": "float32[batch, time]"}, sample={"x": np.ones((1, 3), np.float32)})
+
+    async def scenario() -> None:
+        async with loaded(stored, answer_bytes=64 << 20) as instance, asyncio.TaskGroup() as group:
+            watching = group.create_task(instance.watch())
+            for number in range(20):
+                x = np.full((1, 5_000_000 if number % 3 else 5), number, np.float32)
+                assert np.array_equal((await instance.run([{"x": x}], 1)).outputs["y"], x * 2)
+                await asyncio.sleep(number / 500)
+            await asyncio.sleep(0.5)
+            for pid in (os.getpid(), instance.process.pid):
+                assert shared_memory_of(pid) < 1 << 20
+            watching.cancel()
+
+    run(scenario())
+
+
+def shared_memory_of(pid: int) -> int:
+    """Bytes of shared memory that the process has mapped and touched."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith("RssShmem")).split()[1]) << 10
+
+
 @pytest.mark.parametrize("raised", ["MemoryError", "OutOfMemoryError"])
 def test_out_of_memory_is_told_from_other_failures(raised: str, tmp_path: Path) -> None:
     """What Python and torch raise when memory is short is `OutOfMemory`, so that the batch can be halved."""

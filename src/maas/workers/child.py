@@ -30,7 +30,7 @@ from maas.tensors.packing import Column, Place, plan, read, write
 from maas.types import Array, Signature, Tensors, TensorSpec
 from maas.workers.channel import close_all, receive, send
 from maas.workers.failures import describe
-from maas.workers.frames import Frame, Load, Loaded, Ping, Pong, Ran, Run
+from maas.workers.frames import Frame, Load, Loaded, Ping, Pong, Ran, Release, Run
 from maas.workers.slab import Slab
 
 _WARM_UP_SECONDS = 5.0
@@ -57,6 +57,9 @@ def _serve(sock: socket.socket) -> None:
                 answer, fresh = model.run(frame, descriptors)
             elif isinstance(frame, Ping):
                 answer = Pong()
+            elif isinstance(frame, Release) and model is not None:
+                model.release()
+                continue
             else:
                 close_all(descriptors)
                 continue
@@ -115,6 +118,13 @@ class Model:
         is_finite = all(np.isfinite(array).all() for array in declared if array.dtype.kind == "f")
         places, fresh = self._place(outputs)
         return Ran(places, compute, is_finite), fresh
+
+    def release(self) -> None:
+        """Free the slabs; the next batch brings a new one and takes a new one."""
+        for slab in (self._inputs, self._outputs):
+            if slab is not None:
+                slab.free()
+        self._inputs = self._outputs = None
 
     def _place(self, outputs: Tensors) -> tuple[list[Place], list[int]]:
         columns = [Column([outputs[spec.name]], None) for spec in self._signature.outputs]

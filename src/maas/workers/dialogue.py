@@ -54,9 +54,13 @@ class Dialogue:
         finally:
             self._answer = None
 
+    def tell(self, frame: Frame) -> None:
+        """Say what is not answered. Raises `OSError` where the process does not read."""
+        self._channel.send(frame)
+
     def ping(self) -> None:
         """Ask for a sign of life. Raises `OSError` where the process does not read."""
-        self._channel.send(Ping())
+        self.tell(Ping())
 
     def has_been_heard(self) -> bool:
         """Whether the process has said anything since this was asked last."""

@@ -92,6 +92,11 @@ class Ping(Frame, frozen=True, tag=True):
     """Answered by `Pong` as soon as the process gets to it."""
 
 
+class Release(Frame, frozen=True, tag=True):
+    """Free both slabs, as the sender has: the next `Run` brings a new one, and so does its answer. Not answered, and
+    sent between an answer and the next question only, so each side knows what the other has."""
+
+
 # ── model process → gateway ──────────────────────────────────────────────────────────────────────────────────
 
 
@@ -184,7 +189,7 @@ class Failed(Frame, frozen=True, tag=True):
 
 AnyFrame = (
     Fork | Kill | Forked | ForkFailed | Exited  # of fork servers
-    | Load | Run | Ping | Loaded | Ran | Pong  # of model processes
+    | Load | Run | Ping | Release | Loaded | Ran | Pong  # of model processes
     | Parse | Render | Parsed | Rendered  # of codec processes
     | Failed
 )  # fmt: skip

@@ -14,7 +14,7 @@ from maas.types import Array, Signature, Tensors, TensorSpec
 from maas.workers.channel import close_all
 from maas.workers.dialogue import Dialogue, ProcessGone, Reply
 from maas.workers.failures import restore
-from maas.workers.frames import AnyFrame, Failed, Frame, Load, Loaded, Ran, Run
+from maas.workers.frames import AnyFrame, Failed, Frame, Load, Loaded, Ran, Release, Run
 from maas.workers.launcher import ModelProcess
 from maas.workers.slab import Slab
 
@@ -42,6 +42,7 @@ class Instance:
         self.process = process
         self._on_gone = on_gone
         self.answered = 0
+        self._is_running = False  # which begins before its question, and ends after the answer
         self._signature = signature
         self._compute_timeout = compute_timeout
         self._inputs: Slab | None = None
@@ -66,6 +67,13 @@ class Instance:
         Raises `ModelFailed` where the model does, `WorkerDied` where its process dies over it, `ComputeTimeout` where it
         takes too long, which ends the process.
         """
+        self._is_running = True
+        try:
+            return await self._run(requests, rows)
+        finally:
+            self._is_running = False
+
+    async def _run(self, requests: Sequence[Tensors], rows: int) -> BatchResult:
         columns = [
             Column([inputs[spec.name] for inputs in requests], spec.batch_axis)
             for spec in self._signature.inputs
@@ -87,18 +95,22 @@ class Instance:
         raise _to_error(answer)
 
     async def watch(self) -> None:
-        """Until the process is gone, ask for a sign of life every second; kill it when it has missed three.
+        """Until the process is gone, ask for a sign of life every second; kill it when it has missed three. Large slabs
+        that no batch has used in the last second are freed.
 
         While it runs a batch only its `compute_timeout` judges, unless the kernel says that it is stopped.
         """
         missed = 0
         self._dialogue.has_been_heard()
         while not self.gone.done():
+            answered = self.answered
             with suppress(OSError):
                 self._dialogue.ping()
             await asyncio.wait([self.gone], timeout=_HEARTBEAT_SECONDS)
             has_been_heard = self._dialogue.has_been_heard()
             is_silent = self.process.is_stopped() if self._dialogue.is_waiting else not has_been_heard
+            if not self._is_running and self.answered == answered:
+                self._release_large_slabs()
             missed = missed + 1 if is_silent else 0
             if missed == _MAX_MISSED:
                 self.process.kill()
@@ -116,6 +128,19 @@ class Instance:
             self._inputs.free()
         self._inputs = fresh
         return fresh, [fresh.descriptor]
+
+    def _release_large_slabs(self) -> None:
+        """Called between two batches, when neither side is writing or reading."""
+        if any(slab is not None and slab.is_large for slab in (self._inputs, self._outputs)):
+            with suppress(OSError):  # it is gone, or behind; then nothing is freed on either side
+                self._dialogue.tell(Release())
+                self._free_slabs()
+
+    def _free_slabs(self) -> None:
+        for slab in (self._inputs, self._outputs):
+            if slab is not None:
+                slab.free()
+        self._inputs = self._outputs = None
 
     def _receive_slab(self, descriptors: list[int]) -> None:
         """Use the new output slab that came, if one did. Without it the process is of no use any more."""
@@ -153,10 +178,7 @@ class Instance:
         )
 
     def _lose(self) -> None:
-        for slab in (self._inputs, self._outputs):
-            if slab is not None:
-                slab.free()
-        self._inputs = self._outputs = None
+        self._free_slabs()
         self._on_gone(self)
 
 

@@ -52,9 +52,14 @@ class Slab:
             os.close(descriptor)
             raise
 
+    @property
+    def is_large(self) -> bool:
+        """Whether it is not to be kept for work that may never come."""
+        return self.size > _KEPT_BYTES
+
     def suits(self, nbytes: int) -> bool:
         """Whether it is worth using for `nbytes`: it holds them, and one large batch does not keep it for ever."""
-        return nbytes <= self.size and (self.size <= _KEPT_BYTES or nbytes > self.size // 8)
+        return nbytes <= self.size and (not self.is_large or nbytes > self.size // 8)
 
     def free(self) -> None:
         """Close the descriptor and drop the mapping, which goes when the last array that views it does."""
