@@ -51,6 +51,8 @@ class Gateway:
     def __init__(self, registry: Registry, *, needs_all: bool = False) -> None:
         self.registry = registry
         self.needs_all = needs_all
+        self.is_leaving = False
+        """The server will shut down: it is not ready for traffic any more, and takes what comes until it is draining."""
         self.is_draining = False
 
     def resolve(self, name: str, version: str | None = None) -> LiveVersion:
@@ -64,11 +66,11 @@ class Gateway:
         live.check_ready()
 
     def readiness(self) -> Readiness:
-        """Not ready while starting, while draining, and where no version can run a request right now."""
+        """Not ready while starting, while leaving or draining, and where no version can run a request right now."""
         versions = self.registry.versions()
         failed = {broken.label: broken.reason for broken in self.registry.broken}
         failed |= {live.label: live.reason for live in versions if live.state is VersionState.FAILED}
-        if self.is_draining:
+        if self.is_leaving or self.is_draining:
             return Readiness(_SHUTTING_DOWN, failed)
         if not self.registry.has_started:
             return Readiness("the server is starting", failed)
@@ -80,7 +82,7 @@ class Gateway:
 
     def outage_of(self, live: LiveVersion) -> str:
         """Why the version should not be sent traffic; empty where it may be."""
-        return _SHUTTING_DOWN if self.is_draining else live.outage
+        return _SHUTTING_DOWN if self.is_leaving or self.is_draining else live.outage
 
     async def infer(self, live: LiveVersion, inputs: Tensors, terms: Terms) -> Answer:
         """The caller's own rows of every output.

@@ -73,6 +73,19 @@ async def test_server_without_ready_model_is_not_ready() -> None:
     assert draining.json() == {"ready": False, "error": "the server is shutting down"}
 
 
+@in_loop
+async def test_server_that_leaves_answers_but_is_not_ready() -> None:
+    """Before it drains it takes requests, and says that none should be sent, in the words of a server that drains."""
+    async with serving() as service:
+        service.gateway.is_leaving = True
+        of_server = await service.get("/v2/health/ready")
+        of_model = await service.get("/v2/models/double/ready")
+        answer = await service.post("/predict/double", {"x": [1, 2]})
+    assert (of_server.status_code, of_model.status_code, answer.status_code) == (503, 503, 200)
+    assert of_server.json() == {"ready": False, "error": "the server is shutting down"}
+    assert of_model.json()["error"] == "double/1 is not ready: the server is shutting down"
+
+
 @pytest.mark.parametrize("path", ["/v2", "/v2/"])
 @in_loop
 async def test_server_metadata_stands_with_and_without_slash(path: str) -> None:

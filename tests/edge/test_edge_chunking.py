@@ -32,9 +32,6 @@ class FakeDoor:
     def turned_away(self, path: str, outcome: str) -> None:
         self.away.append((path, outcome))
 
-    def leave(self) -> None:
-        pass
-
 
 class FakeTransport(asyncio.Transport):
     """Keeps what is written, as a client that takes everything at once; `taken` False leaves it in the buffer."""

@@ -69,6 +69,10 @@ def test_server_that_leaves_serves_on_for_the_delay(tmp_path: Path) -> None:
         running = Raw(server.port).send(post("/predict/slow", b'{"x": [2500, 0]}'))
         _wait_until(lambda: server.metric("maas_running_requests", model="slow") == 1)
         leaving(server)
+        assert server.get("/v2/health/ready").json() == {
+            "ready": False,
+            "error": "the server is shutting down",
+        }
         (reply,) = early[0].send(get("/v2/health/live")).read_all()
         assert (reply.status, reply.is_last) == (200, True)
         replies = early[1].send(get("/v2/health/live") * 3).read_all()

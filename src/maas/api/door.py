@@ -21,7 +21,6 @@ _INFERENCE = re.compile(
     r"/predict/([^/]+)(?:/versions/([^/]+))?|/v2/models/([^/]+)(?:/versions/([^/]+))?/infer"
 )
 _TERMS = (b"x-request-timeout", b"x-request-priority")
-_READINESS = "/v2/health/ready"
 _REMEMBERED_PATHS = 4096
 _REMEMBERED_LENGTH = 256  # characters; no path of a version that is served is longer
 _RETRY_SECONDS = 1.0  # where the server as a whole is full, no queue says when it will not be
@@ -44,11 +43,6 @@ class Door:
         self._recorder = recorder
         self.most_requests = most_requests
         self._meant: dict[str, Meant | None] = {}
-        self._is_leaving = False
-
-    def leave(self) -> None:
-        """The server will shut down: it is no longer ready, while requests are still taken."""
-        self._is_leaving = True
 
     def refusal(
         self, path: str, in_flight: int, headers: Iterable[tuple[bytes, bytes]] = ()
@@ -56,7 +50,7 @@ class Door:
         """Why the request is not taken now, where `in_flight` others are; None where it is to be routed."""
         meant = self._parse(path)
         if meant is None:
-            return self._unready() if path == _READINESS else None
+            return None
         if self._gateway.is_draining:
             return Draining("the server is shutting down")
         if in_flight >= self.most_requests:
@@ -76,9 +70,6 @@ class Door:
             live = self._resolve(meant)
             labels: Labels | None = (live.name, live.version) if live is not None else None
             self._recorder.turned_away(labels, outcome)
-
-    def _unready(self) -> MaasError | None:
-        return Draining("the server is shutting down") if self._is_leaving else None
 
     def _resolve(self, meant: Meant) -> LiveVersion | None:
         try:

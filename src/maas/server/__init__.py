@@ -153,7 +153,7 @@ async def _leave(options: ServerOptions, parts: Parts, told: Signals) -> None:
     """Say that the server goes, and serve on for the delay."""
     structlog.get_logger("maas.server").info("leaving", seconds=options.drain_delay)
     parts.edge.leave()
-    parts.door.leave()
+    parts.gateway.is_leaving = True
     await _first_of(told.abort.wait(), seconds=options.drain_delay)
 
 
