@@ -107,9 +107,9 @@ def request(head: str, body: bytes = b"") -> bytes:
 
 
 def get(path: str) -> bytes:
-    return request(f"GET {path} HTTP/1.1\nHost: x")
+    return request(f"GET {path} HTTP/1.1\nHost: localhost")
 
 
 def post(path: str, body: bytes = BODY, *headers: str) -> bytes:
-    lines = [f"POST {path} HTTP/1.1", "Host: x", f"Content-Length: {len(body)}", *headers]
+    lines = [f"POST {path} HTTP/1.1", "Host: localhost", f"Content-Length: {len(body)}", *headers]
     return request("\n".join(lines), body)

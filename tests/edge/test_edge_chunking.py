@@ -98,7 +98,9 @@ class Wire:
 
     def __init__(self, **options: Any) -> None:
         self.door = FakeDoor()
-        self.edge = Edge(ServerOptions(**options), self.door, body_bytes=100_000, max_connections=10)
+        self.edge = Edge(
+            ServerOptions(**options), self.door, body_bytes=100_000, max_connections=10, local_only=False
+        )
         self.state = ServerState()
         self.state.default_headers = []
         self.transport = FakeTransport()
@@ -135,16 +137,17 @@ PIECES = {
     "post": post("/b", BODY),
     "large": post("/c", bytes(70_000)),
     "chunks": request(
-        "POST /d HTTP/1.1\nHost: x\nTransfer-Encoding: chunked", b"3\r\nabc\r\n2;x=y\r\nde\r\n0\r\n\r\n"
+        "POST /d HTTP/1.1\nHost: localhost\nTransfer-Encoding: chunked",
+        b"3\r\nabc\r\n2;x=y\r\nde\r\n0\r\n\r\n",
     ),
     "early": post("/early", b"unread"),
     "stream": get("/stream"),
     "refused": post("/full", BODY),
     "refused in chunks": request(
-        "POST /full HTTP/1.1\nHost: x\nTransfer-Encoding: chunked", b"1\r\nx\r\n0\r\n\r\n"
+        "POST /full HTTP/1.1\nHost: localhost\nTransfer-Encoding: chunked", b"1\r\nx\r\n0\r\n\r\n"
     ),
     "upgrade": post("/e", BODY, "Connection: upgrade", "Upgrade: h2c"),
-    "head": request("HEAD /f HTTP/1.1\nHost: x"),
+    "head": request("HEAD /f HTTP/1.1\nHost: localhost"),
     "close": post("/g", BODY, "Connection: close"),
     "no host": request("GET /h HTTP/1.1\nX: y"),
     "garbage": b"garbage\r\n\r\n",

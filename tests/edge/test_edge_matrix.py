@@ -7,8 +7,8 @@ from tests.edge.conftest import LIMITS, SHORT
 from tests.edge.sockets import BODY, Raw, get, post, request
 from tests.test_server import Server
 
-POST = "POST /predict/double HTTP/1.1\nHost: x\n"
-GUESS = b"GET /v2/health/live HTTP/1.1\r\nHost: x\r\n\r\n"  # what a smuggler hopes is answered
+POST = "POST /predict/double HTTP/1.1\nHost: localhost\n"
+GUESS = b"GET /v2/health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"  # what a smuggler hopes is answered
 
 # Everything here is answered once, with 400, and the connection is closed.
 MALFORMED = {
@@ -27,7 +27,7 @@ MALFORMED = {
     "compressed chunks": request(f"{POST}Transfer-Encoding: gzip, chunked", b"0\r\n\r\n"),
     "two codings": request(f"{POST}Transfer-Encoding: chunked\nTransfer-Encoding: chunked", b"0\r\n\r\n"),
     "chunks in HTTP/1.0": request(
-        "POST /predict/double HTTP/1.0\nHost: x\nTransfer-Encoding: chunked", b"0\r\n\r\n"
+        "POST /predict/double HTTP/1.0\nHost: localhost\nTransfer-Encoding: chunked", b"0\r\n\r\n"
     ),
     "space before colon": request(f"{POST}Content-Length : 13", BODY),
     "vertical tab in coding": request(f"{POST}Transfer-Encoding:\vchunked", b"0\r\n\r\n"),
@@ -37,24 +37,24 @@ MALFORMED = {
     "folded header": request(f"{POST}X: a\n b"),
     "header without colon": request(f"{POST}nonsense"),
     "empty name": request(f"{POST}: a"),
-    "bare LF line ends": b"GET / HTTP/1.1\nHost: x\n\n",
+    "bare LF line ends": b"GET / HTTP/1.1\nHost: localhost\n\n",
     "chunk size with 0x": request(f"{POST}Transfer-Encoding: chunked", b"0x5\r\nhello\r\n0\r\n\r\n"),
     "negative chunk size": request(f"{POST}Transfer-Encoding: chunked", b"-5\r\nhello\r\n0\r\n\r\n"),
     "chunk with a bad end": request(f"{POST}Transfer-Encoding: chunked", b"5\r\nhelloXX0\r\n\r\n"),
     "chunk size overflow": request(f"{POST}Transfer-Encoding: chunked", b"fffffffffffffffff\r\nhello"),
     "bare LF after chunk size": request(f"{POST}Transfer-Encoding: chunked", b"5\nhello\r\n0\r\n\r\n"),
     "no Host": request("GET / HTTP/1.1\nX: y"),
-    "two Hosts": request("GET / HTTP/1.1\nHost: x\nHost: y"),
-    "two Hosts in HTTP/1.0": request("GET / HTTP/1.0\nHost: x\nHost: y"),
+    "two Hosts": request("GET / HTTP/1.1\nHost: localhost\nHost: y"),
+    "two Hosts in HTTP/1.0": request("GET / HTTP/1.0\nHost: localhost\nHost: y"),
     "garbage": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 hello",
     "HTTP/2 preface": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-    "HTTP/2.0": request("GET / HTTP/2.0\nHost: x"),
+    "HTTP/2.0": request("GET / HTTP/2.0\nHost: localhost"),
     "HTTP/0.9": b"GET /\r\n\r\n",
-    "unknown method": request("BREW / HTTP/1.1\nHost: x"),
-    "tunnel": request("CONNECT example.org:443 HTTP/1.1\nHost: x"),
-    "target with a space": request("GET /a b HTTP/1.1\nHost: x"),
-    "target not escaped": request("GET /\xe4 HTTP/1.1\nHost: x"),
-    "no target": request("GET  HTTP/1.1\nHost: x"),
+    "unknown method": request("BREW / HTTP/1.1\nHost: localhost"),
+    "tunnel": request("CONNECT example.org:443 HTTP/1.1\nHost: localhost"),
+    "target with a space": request("GET /a b HTTP/1.1\nHost: localhost"),
+    "target not escaped": request("GET /\xe4 HTTP/1.1\nHost: localhost"),
+    "no target": request("GET  HTTP/1.1\nHost: localhost"),
 }
 
 
@@ -117,7 +117,7 @@ HARMLESS = {
         f"{POST}Transfer-Encoding: chunked", b"d;a=b\r\n" + BODY + b"\r\n0\r\nContent-Type: text/html\r\n\r\n"
     ),
     "absolute target": request(
-        "POST http://elsewhere/predict/double HTTP/1.1\nHost: x\nContent-Length: 13", BODY
+        "POST http://elsewhere/predict/double HTTP/1.1\nHost: localhost\nContent-Length: 13", BODY
     ),
     "query": post("/predict/double?a=b"),
     "empty lines first": b"\r\n\r\n" + post("/predict/double"),
@@ -146,7 +146,7 @@ def test_unusual_request_is_answered_and_the_connection_lives(server: Server, ca
 
 def test_upgrade_without_a_body_is_ignored(server: Server) -> None:
     """A GET that offers another protocol gets its answer in this one, and so does what follows."""
-    offer = request("GET /v2/health/live HTTP/1.1\nHost: x\nConnection: Upgrade\nUpgrade: h2c")
+    offer = request("GET /v2/health/live HTTP/1.1\nHost: localhost\nConnection: Upgrade\nUpgrade: h2c")
     with Raw(server.port) as client:
         client.send(offer + offer + get("/v2/health/live"))
         assert [getattr(client.read(), "status", None) for _ in range(3)] == [200] * 3
@@ -173,7 +173,7 @@ def test_client_is_told_to_go_on_only_when_its_body_is_wanted(server: Server) ->
 )
 def test_edge_speaks_the_dialect_of_the_path(server: Server, path: str, keys: set[str]) -> None:
     """An error that no endpoint has seen looks as one that it gave, with the caller's request id."""
-    data = request(f"POST {path} HTTP/1.1\nHost: x\nX-Request-Id: mine-1\nContent-Length: {1 << 40}")
+    data = request(f"POST {path} HTTP/1.1\nHost: localhost\nX-Request-Id: mine-1\nContent-Length: {1 << 40}")
     with Raw(server.port) as client:
         (reply,) = client.send(data).read_all()
     assert reply.status == 413

@@ -57,7 +57,7 @@ def test_full_server_refuses_before_it_reads_and_the_connection_lives(server: Se
             assert reply.headers["retry-after-ms"] == "1000"
             assert f"the server holds {LIMITS['requests']} requests" in reply.json["error"]
         chunks = b"d\r\n" + BODY + b"\r\n0\r\n\r\n"
-        head = "POST /predict/double HTTP/1.1\nHost: x\nTransfer-Encoding: chunked"
+        head = "POST /predict/double HTTP/1.1\nHost: localhost\nTransfer-Encoding: chunked"
         reply = client.send(request(head, chunks)).read()
         assert reply is not None
         assert (reply.status, reply.is_last) == (503, False)

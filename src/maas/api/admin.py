@@ -1,6 +1,7 @@
 """For operators: metrics, and which versions are served.
 
-Loading and unloading is for who stands at the machine: it answers on a loopback bind only, until there are keys.
+Loading and unloading is for who stands at the machine: with `access: loopback` only, until there are keys. A proxy on the
+same machine makes a loopback bind reachable, and needs `access: open`.
 """
 
 from __future__ import annotations
@@ -34,7 +35,9 @@ def control(gateway: Gateway, *, is_allowed: bool) -> APIRouter:
 
     def check_allowed() -> None:
         if not is_allowed:
-            raise Forbidden("models are loaded and unloaded on a loopback bind only, until there are keys")
+            raise Forbidden(
+                "models are loaded and unloaded with `access: loopback` only, until there are keys"
+            )
 
     @router.post("/refresh", summary="Look at the repository again: load what is new, drain what is gone")
     async def refresh() -> dict[str, Any]:

@@ -73,7 +73,7 @@ class ServerOptions(_Section):
 
     host: str = Field(
         "127.0.0.1",
-        description="Address to bind. Any but a loopback one needs `access: open`.",
+        description="Address to bind. Any but a loopback one needs `access: open`, and so does a proxy in front of one.",
         json_schema_extra=_NEEDS_RESTART,
     )
     port: int = Field(
@@ -287,7 +287,8 @@ class Configuration(_Section):
     )
     access: Literal["loopback", "open"] = Field(
         "loopback",
-        description="`open` says in so many words that whoever reaches the port may call every model.",
+        description="`loopback`: programs of this machine may ask, and pages that it serves, so `Host` and `Origin` must be "
+        "localhost or a loopback address. `open` says in so many words that whoever reaches the port may call every model.",
         json_schema_extra=_NEEDS_RESTART,
     )
     allow_code: tuple[str, ...] = Field(

@@ -172,6 +172,8 @@ class Connection(HttpToolsProtocol):
         version = self.parser.get_http_version()
         framing = read_framing(version, self._watched)
         raw_path, query = split_target(self.url)
+        if self.edge.callers is not None:
+            self.edge.callers.check(self._watched)
         if framing.length and framing.length > self.edge.body_bytes:
             raise TooLarge(f"the body has {framing.length} bytes; the limit is {self.edge.body_bytes}")
         if len(self._line) >= _MOST_AHEAD:

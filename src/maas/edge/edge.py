@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from maas.config import ServerOptions
 from maas.edge.head import Headers
+from maas.edge.local_callers import LocalCallers
 from maas.edge.unsent import Unsent
 from maas.errors import MaasError
 
@@ -35,13 +36,23 @@ class Door(Protocol):
 
 
 class Edge:
-    """`body_bytes` bounds any body; `max_connections` is how many connections may be open.
+    """`body_bytes` bounds any body; `max_connections` is how many connections may be open; `local_only` refuses who is none
+    of `LocalCallers`.
 
     Spans are in seconds, with the tick that a coarse clock may owe.
     """
 
-    def __init__(self, options: ServerOptions, door: Door, *, body_bytes: int, max_connections: int) -> None:
+    def __init__(
+        self,
+        options: ServerOptions,
+        door: Door,
+        *,
+        body_bytes: int,
+        max_connections: int,
+        local_only: bool,
+    ) -> None:
         self.door = door
+        self.callers = LocalCallers() if local_only else None
         self.admitted = 0  # connections that count against `max_connections`
         self.is_leaving = False
         self.now = 0.0

@@ -12,8 +12,8 @@ from maas.errors import InvalidRequest
 
 Headers = list[tuple[bytes, bytes]]
 
-WATCHED = frozenset((b"host", b"content-length", b"transfer-encoding", b"expect"))
-"""Names of the headers that `read_framing` wants."""
+WATCHED = frozenset((b"host", b"origin", b"content-length", b"transfer-encoding", b"expect"))
+"""Names of the headers by which a request is judged before it is one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ def read_framing(version: str, watched: Headers) -> Framing:
             lengths.append(value)
         elif name == b"transfer-encoding":
             codings.append(value)
-        elif value.lower() == b"100-continue":
+        elif name == b"expect" and value.lower() == b"100-continue":
             expects_continue = version == "1.1"  # before that nobody waited
     if hosts != 1 and (hosts > 1 or version == "1.1"):
         raise InvalidRequest(f"the request has {hosts} Host headers; it must have one")

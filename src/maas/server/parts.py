@@ -17,7 +17,7 @@ from maas.api.door import Door
 from maas.batching.backlog import Backlog
 from maas.batching.execution import BatchObservation
 from maas.batching.permits import Permits
-from maas.config import Configuration, ServerOptions, is_loopback
+from maas.config import Configuration, ServerOptions
 from maas.edge.edge import Edge
 from maas.errors import WorkerDied
 from maas.gateway import Gateway
@@ -61,15 +61,14 @@ def build(configuration: Configuration, launcher: Launcher) -> Parts:
     door = Door(gateway, recorder, limits.requests)
     codec = Codec(launcher, backlog, limits.codec_processes)
     return Parts(
-        app=create_app(
-            gateway, codec, metrics, recorder, allow_control=is_loopback(configuration.server.host)
-        ),
+        app=create_app(gateway, codec, metrics, recorder, allow_control=configuration.access == "loopback"),
         codec=codec,
         edge=Edge(
             configuration.server,
             door,
             body_bytes=limits.body_bytes,
             max_connections=most_connections(configuration.server),
+            local_only=configuration.access == "loopback",
         ),
         door=door,
         gateway=gateway,
