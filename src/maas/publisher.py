@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import platform
 import sys
 from collections.abc import Mapping, Sequence
@@ -10,7 +9,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
 import orjson
 from pydantic import ValidationError
 
@@ -20,9 +18,10 @@ from maas.models.manifest import Batching, Description, RuntimeOptions
 from maas.models.publishing import copy_files
 from maas.models.publishing import publish as seal
 from maas.models.repository import Repository
+from maas.runtimes.examples import check_examples, declare, name_examples
 from maas.runtimes.python import write_class
 from maas.tensors.check import check_inputs
-from maas.types import BATCH, DEFAULT_TOLERANCES, DTYPES, Array, Bounds, Signature, Tensors, Tolerance
+from maas.types import DEFAULT_TOLERANCES, Bounds, Signature, Tensors, Tolerance
 
 if TYPE_CHECKING:
     import torch
@@ -72,16 +71,16 @@ def publish(
     options = dict(arguments or {})
     _check_plain("card", card or {})
     _check_plain("arguments", options)
-    sample = _name(model, example_inputs)
-    _check_sample(model, sample, allow_non_finite)
+    sample = name_examples(model, example_inputs)
+    check_examples(model, sample, allow_non_finite)
     folder_of_files = Path(files).expanduser() if files is not None else None
-    declared = inputs or _declare(sample)
+    declared = inputs or declare(sample)
     # A module gets its inputs by position: the declaration keeps the order of `forward`.
     declared_inputs = {key: declared[key] for key in (*sample, *declared) if key in declared}
     with TemporaryDirectory() as name_of_draft:
         draft = Path(name_of_draft)
         try:
-            declared_outputs = dict(outputs or _declare(_answer(model, sample, options, folder_of_files)))
+            declared_outputs = dict(outputs or declare(_answer(model, sample, options, folder_of_files)))
             signature = Signature.parse(declared_inputs, declared_outputs, dict(dimensions or {}))
             check_inputs(signature, sample)
             if folder_of_files is not None:
@@ -188,110 +187,7 @@ def _check_plain(path: str, value: object) -> None:
         raise InvalidRequest(f"{path} is a {type(value).__name__} that JSON cannot hold: {error}") from error
 
 
-def _check_sample(model: object, sample: Tensors, allow_non_finite: bool) -> None:
-    if not sample:
-        raise InvalidRequest("example_inputs is empty; a model has at least one input")
-    for key, array in sample.items():
-        if array.dtype.kind == "O" and not isinstance(model, type):
-            raise InvalidRequest(f"example input {key!r} holds text, which is no tensor of PyTorch")
-        if array.dtype.kind == "f" and not allow_non_finite and not np.isfinite(array).all():
-            raise InvalidRequest(
-                f"example input {key!r} holds NaN or infinity: say allow_non_finite=True if the model is to take them"
-            )
-
-
 def _versions(model: object) -> dict[str, str]:
     """What made the version; where it loads elsewhere but answers differently, one asks for these first."""
     ours = {"python": platform.python_version(), "maas": __version__}
     return ours if isinstance(model, type) else ours | {"torch": str(sys.modules["torch"].__version__)}
-
-
-def _name(
-    model: torch.nn.Module | type, example_inputs: Mapping[str, Any] | Sequence[Any]
-) -> dict[str, Array]:
-    """Example inputs as arrays by name: in the order of `forward`, since a module gets them by position."""
-    if isinstance(example_inputs, Mapping):
-        names = list(example_inputs) if isinstance(model, type) else _in_order(model, list(example_inputs))
-        return {key: _array(key, example_inputs[key]) for key in names}
-    if isinstance(model, type):
-        raise InvalidRequest(
-            "a class has no `forward` to name its inputs by; give example_inputs as a mapping"
-        )
-    if not isinstance(example_inputs, (list, tuple)):
-        raise InvalidRequest(
-            f"example_inputs is a {type(example_inputs).__name__}; expected a mapping by name, or a list"
-        )
-    parameters, is_variadic = _parameters(model)
-    if is_variadic and len(example_inputs) > len(parameters):
-        raise InvalidRequest("forward does not name all its inputs; give example_inputs as a mapping")
-    if len(example_inputs) > len(parameters):
-        raise InvalidRequest(f"forward takes {len(parameters)} inputs: {', '.join(parameters)}")
-    names = _in_order(model, list(parameters)[: len(example_inputs)])
-    return {key: _array(key, value) for key, value in zip(names, example_inputs, strict=True)}
-
-
-def _in_order(model: torch.nn.Module, names: list[str]) -> list[str]:
-    """`names` in the order of `forward`'s parameters, with those that go to its `*args` after them.
-
-    Raises `InvalidRequest` where they cannot be passed by position, or name anything else.
-    """
-    parameters, is_variadic = _parameters(model)
-    order = list(parameters)
-    if is_variadic:
-        return sorted(names, key=lambda name: order.index(name) if name in parameters else len(order))
-    if unknown := [name for name in names if name not in parameters]:
-        raise InvalidRequest(f"forward has no parameter {unknown[0]!r}; it takes {', '.join(order)}")
-    last = max(map(order.index, names), default=-1)
-    # Only trailing parameters may be left to their defaults: a gap before another would be filled by it.
-    for place, (name, needed) in enumerate(parameters.items()):
-        if name not in names and (needed or place < last):
-            raise InvalidRequest(f"forward's parameter {name!r} is missing; it takes {', '.join(order)}")
-    return sorted(names, key=order.index)
-
-
-def _parameters(model: torch.nn.Module) -> tuple[dict[str, bool], bool]:
-    """Those of `forward` that a position reaches, with whether each is needed; and whether it takes any others."""
-    found = inspect.signature(model.forward).parameters.values()
-    by_position = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    return (
-        {each.name: each.default is each.empty for each in found if each.kind in by_position},
-        any(each.kind in variadic for each in found),
-    )
-
-
-def _array(name: str, value: Any) -> Array:
-    """`value`, an array, a tensor or nested lists, as an array of a kind that a model can take; text as bytes."""
-    try:
-        tensor = value.detach().cpu() if hasattr(value, "detach") else value
-        array = np.asarray(tensor)
-        if array.dtype.kind in "USO":
-            return _as_bytes(array)
-    except (TypeError, ValueError, RuntimeError) as error:
-        what = getattr(value, "dtype", type(value).__name__)
-        raise InvalidRequest(
-            f"example input {name!r} ({what}) is no tensor of a known dtype: {error}"
-        ) from error
-    return array
-
-
-def _as_bytes(array: Array) -> Array:
-    """Elements that are `str` in UTF-8; raises ValueError for what is no text."""
-    converted = np.empty(array.shape, dtype=object)
-    for index, element in np.ndenumerate(array):
-        if not isinstance(element, (str, bytes)):
-            raise ValueError(f"it holds a {type(element).__name__}")
-        converted[index] = element.encode() if isinstance(element, str) else bytes(element)
-    return converted
-
-
-def _declare(arrays: Tensors) -> dict[str, str]:
-    """The declarations that arrays suggest: `batch` first, then as they are."""
-    declarations = {}
-    for key, array in arrays.items():
-        dtype = "bytes" if array.dtype.kind == "O" else array.dtype.name
-        if dtype not in DTYPES:
-            raise InvalidRequest(f"tensor {key!r} is {array.dtype}; known are {', '.join(DTYPES)}")
-        dims = [BATCH, *map(str, array.shape[1:])] if array.ndim else []
-        declarations[key] = f"{dtype}[{', '.join(dims)}]"
-    return declarations
