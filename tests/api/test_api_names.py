@@ -36,9 +36,8 @@ BODY = b'{"x": [1, 2]}'
 @asynccontextmanager
 async def application(root: Path) -> AsyncIterator[tuple[FastAPI, httpx.AsyncClient]]:
     """The application over a repository on disk, operators' operations included; no model is started."""
-    settings = Configuration()
 
-    def make_live(stored: StoredVersion) -> LiveVersion:
+    def make_live(stored: StoredVersion, settings: Configuration) -> LiveVersion:
         return LiveVersion(
             stored,
             settings,
@@ -49,7 +48,7 @@ async def application(root: Path) -> AsyncIterator[tuple[FastAPI, httpx.AsyncCli
         )
 
     metrics = Metrics(list)
-    gateway = Gateway(Registry(Repository(root), settings, make_live))
+    gateway = Gateway(Registry(Repository(root), Configuration(), make_live))
     codec = Codec(Launcher(), Backlog(1, 1), most_processes=1)
     app = create_app(gateway, codec, metrics, RequestRecorder(metrics, AccessPolicy()), allow_control=True)
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
