@@ -114,7 +114,9 @@ class Batcher:
         self._execution = Execution(signature, self._pace, observe, clock)
         self._running: set[Batch] = set()
         self._instances: set[Instance] = set()
-        self._idle: OrderedDict[Instance, None] = OrderedDict()
+        self._idle: OrderedDict[Instance, Batch | None] = (
+            OrderedDict()
+        )  # with what it ran while others waited
         self._deadlines: Deadlines[Request] = Deadlines()
         self._alarm: asyncio.Handle | None = None
         self._alarm_at = 0.0  # which uvloop's handle does not tell where the moment has come already
@@ -226,7 +228,9 @@ class Batcher:
         for takes in decision.batches:
             if not self._permits.acquire(self._changed.set):
                 break
-            instance, _ = self._idle.popitem(last=False)
+            instance, before = self._idle.popitem(last=False)
+            if before is not None:
+                self._pace.observe_turn(before.rows, now - before.started)
             requests = [request for take in takes for request in self._take(take.key, take.count, now)]
             batches.append(Batch(instance, requests, now))
         else:
@@ -284,7 +288,7 @@ class Batcher:
         self._running.discard(batch)
         self._permits.release()
         if batch.instance in self._instances:
-            self._idle[batch.instance] = None
+            self._idle[batch.instance] = batch if self._queue else None
         self._changed.set()
 
     def fail_waiting(self, error: MaasError) -> None:
@@ -362,21 +366,16 @@ class Batcher:
     def _seconds_until_answer(self, request: Request, now: float) -> float:
         size = self._policy.max_batch_size
         full, rest = divmod(self._queue.rows_ahead(request), size)
-        seconds = full // len(self._instances) * self._pace.seconds_for(size)
+        seconds = full // len(self._instances) * self._pace.turn_of(size)
         if not self._idle:
-            seconds += min(
-                (
-                    max(0.0, batch.started + self._pace.seconds_for(batch.rows) - now)
-                    for batch in self._running
-                ),
-                default=0.0,
-            )
+            ends = (batch.started + self._pace.turn_of(batch.rows) - now for batch in self._running)
+            seconds += max(0.0, min(ends, default=0.0))
         return seconds + self._pace.seconds_for(min(size, rest + request.rows))
 
     def _seconds_to_drain(self) -> float:
         """How long what waits now takes, by the pace of recent batches; a second while nothing is known."""
         size = self._policy.max_batch_size
-        a_batch = self._pace.seconds_for(size)
+        a_batch = self._pace.turn_of(size)
         if not a_batch or not self._instances:
             return 1.0
         return -(-self._queue.rows // size) * a_batch / len(self._instances)

@@ -6,15 +6,28 @@ _SMOOTHING = 0.2  # weight of the newest batch
 
 
 class Pace:
-    """Seconds by the number of rows, smoothed, in steps of powers of two."""
+    """Seconds by the number of rows, smoothed, in steps of powers of two; and what passes between one batch and the next
+    though others wait: answers leave, the loop is busy."""
 
     def __init__(self) -> None:
         self._seconds: dict[int, float] = {}
+        self._between = 0.0
 
     def observe(self, rows: int, seconds: float) -> None:
         step = _step_of(rows)
         known = self._seconds.get(step)
         self._seconds[step] = seconds if known is None else known + _SMOOTHING * (seconds - known)
+
+    def observe_turn(self, rows: int, seconds: float) -> None:
+        """A batch of `rows` was followed by another `seconds` after it had begun. One that was run in pieces, or again,
+        says little of others, so what it adds is bounded by a batch."""
+        usual = self.seconds_for(rows)
+        between = min(max(0.0, seconds - usual), usual)
+        self._between += _SMOOTHING * (between - self._between)
+
+    def turn_of(self, rows: int) -> float:
+        """The time from the start of a batch of `rows` to the start of the next."""
+        return self.seconds_for(rows) + self._between
 
     def seconds_for(self, rows: int) -> float:
         """The time a batch of `rows` takes, by the nearest size that has been seen; 0 while none has."""
