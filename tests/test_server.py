@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -57,10 +57,12 @@ class Server:
 
     def process_of(self, model: str) -> int:
         """The pid that the server logged when the model's instance was ready."""
-        events = [
-            e for e in self.events() if e["event"] == "instance_ready" and e["model"].startswith(f"{model}/")
-        ]
-        return int(events[-1]["pid"])
+
+        def pids() -> list[int]:
+            ready = [event for event in self.events() if event["event"] == "instance_ready"]
+            return [event["pid"] for event in ready if event["model"].startswith(f"{model}/")]
+
+        return int(_wait_until(pids)[-1])  # the log is written by a thread of its own
 
     def model_processes(self) -> list[int]:
         """The children of the fork servers, which are the children of the gateway."""
@@ -82,8 +84,18 @@ def is_alive(pid: int) -> bool:
 
 
 @contextmanager
-def serving(repository: Path, folder: Path, **configuration: Any) -> Iterator[Server]:
-    """`maas serve` on a free port, ready or failed; killed at the end if it is still there."""
+def serving(
+    repository: Path,
+    folder: Path,
+    *,
+    under: Sequence[str] = (),
+    address: str = "127.0.0.1",
+    **configuration: Any,
+) -> Iterator[Server]:
+    """`maas serve` on a free port, ready or failed; killed at the end if it is still there.
+
+    `under` is a command that runs the server as its arguments say, in its own place; `address` is where it is reached.
+    """
     tree = {
         "repository": str(repository),
         "allow_code": ["tests.assets"],
@@ -95,13 +107,13 @@ def serving(repository: Path, folder: Path, **configuration: Any) -> Iterator[Se
     log = folder / "log.jsonl"
     with log.open("wb") as stream:
         process = subprocess.Popen(
-            [sys.executable, "-m", "maas", "serve", "--config", str(file)],
+            [*under, sys.executable, "-m", "maas", "serve", "--config", str(file)],
             stderr=stream,
             stdin=subprocess.DEVNULL,
         )
     try:
         server = Server(process, "", log)
-        server.url = f"http://127.0.0.1:{_wait_for_port(server)}"
+        server.url = f"http://{address}:{_wait_for_port(server)}"
         _wait_until(lambda: "starting" not in server.get("/v2/health/ready").text)
         yield server
     finally:
@@ -306,7 +318,7 @@ def test_sigterm_answers_what_was_accepted_and_exits_with_zero(tmp_path: Path) -
     store(repository, worker_models.Slow, name="slow", max_batch_size=1)
     with serving(repository, tmp_path) as server, ThreadPoolExecutor(6) as threads:
         processes = [*children_of(server.process.pid), *server.model_processes()]
-        calls = [threads.submit(server.post, "/predict/slow", {"x": [200, 0]}) for _ in range(5)]
+        calls = [threads.submit(server.post, "/predict/slow", {"x": [600, 0]}) for _ in range(5)]
         _wait_until(lambda: server.metric("maas_queue_requests", model="slow") == 4)
         server.process.send_signal(signal.SIGTERM)
         _wait_until(lambda: server.get("/v2/health/ready").status_code == 503)

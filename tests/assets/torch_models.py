@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from tests.assets.fault_models import is_model_process, limit_memory
 from torch import nn
 
 
@@ -125,3 +126,20 @@ class Root(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x.sqrt()
+
+
+class Confined(nn.Module):
+    """Has addresses for four rows of 64 MB; PyTorch's allocator is refused the fifth, once it is limited."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.factor = nn.Parameter(torch.full((), 2.0))
+        self._is_limited = False
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if is_model_process():
+            if not self._is_limited:
+                self._is_limited = True
+                limit_memory(320 << 20)
+            torch.empty(len(x) * (64 << 20), dtype=torch.uint8)
+        return x * self.factor

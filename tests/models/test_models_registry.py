@@ -32,6 +32,7 @@ class Live:
     settled: asyncio.Event = field(default_factory=asyncio.Event)
     drained: asyncio.Event = field(default_factory=asyncio.Event)
     has_served: bool = False
+    row_seconds: float = 0.0
 
     @property
     def name(self) -> str:

@@ -98,6 +98,67 @@ def test_new_version_that_fails_leaves_the_old_one_in_its_place(seal: Seal, repo
     run(scenario)
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "options", "is_refused"),
+    [
+        (0.010, 0.100, {}, True),
+        (0.010, 0.045, {}, False),
+        (0.010, 0.045, {"max_slowdown": 2}, True),
+        (0.010, 0.100, {"max_slowdown": 0}, False),
+        (0.0001, 0.009, {}, False),  # ninety times as slow, and nobody would notice
+        (0.010, 0.100, {"default": "1"}, False),  # it replaces nobody
+    ],
+)
+def test_much_slower_version_does_not_take_over(
+    old: float, new: float, options: dict[str, Any], is_refused: bool, seal: Seal, repository: Repository
+) -> None:
+    """A newer version that takes over `max_slowdown` times as long for one row is objected to, with both numbers."""
+    seal("model", "1")
+
+    async def scenario() -> None:
+        async with running(repository, model=options) as found:
+            fake(found, "1").row_seconds = old
+            fake(found, "1").enter(READY)
+            await settle()
+            seal("model", "2")
+            found.refresh()
+            fresh = fake(found, "2")
+            fresh.row_seconds = new
+            objection = found.objection(fresh)  # type: ignore[arg-type]
+            assert bool(objection) == is_refused
+            if is_refused:
+                assert f"{new * 1e3:.3g} ms" in objection
+                assert f"{old * 1e3:.3g} ms" in objection
+
+    run(scenario)
+
+
+def test_only_what_would_take_over_is_held_against_who_serves(seal: Seal, repository: Repository) -> None:
+    """Neither a version that is loaded at the start, nor an older one, nor one beside which none is ready."""
+    for version in ("1", "2"):
+        seal("model", version)
+
+    async def scenario() -> None:
+        async with running(repository) as found:
+            fake(found, "1").enter(READY)
+            fake(found, "2").row_seconds = 1.0
+            assert found.objection(fake(found, "2")) == ""  # type: ignore[arg-type]
+            fake(found, "2").enter(READY)
+            await settle()
+            seal("model", "0.9")
+            found.refresh()
+            older = fake(found, "0.9")
+            older.row_seconds = 60.0
+            assert found.objection(older) == ""  # type: ignore[arg-type]
+            older.enter(READY)
+            for version in ("1", "2"):
+                found.unload("model", version)
+            fake(found, "0.9").state = FAILED
+            assert found.objection(older) == ""  # type: ignore[arg-type]
+
+    run(scenario)
+
+
 def test_version_that_failed_is_tried_again_when_it_is_asked_for(seal: Seal, repository: Repository) -> None:
     """`load` gives a failed version a new life; one that is live is left as it is."""
     seal("model", "1")

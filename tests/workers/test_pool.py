@@ -134,6 +134,22 @@ def test_killed_instance_is_detached_and_replaced(tmp_path: Path) -> None:
     run(scenario())
 
 
+def test_pool_that_is_given_up_keeps_nobody(tmp_path: Path) -> None:
+    """Its processes are gone, nobody is attached, and `failed` has the reason."""
+
+    async def scenario() -> None:
+        async with pooled(store(tmp_path), size=2) as (pool, register, _):
+            await register.until(2)
+            processes = [instance.process for instance in register.attached]
+            pool.give_up(ModelNotReady("not wanted"))
+            await register.until(0)
+            assert (await pool.failed).message == "not wanted"
+            await asyncio.gather(*(process.exited for process in processes))
+            assert pool.statistics().instances[InstanceState.FAILED] == 2
+
+    run(scenario())
+
+
 def test_killed_fork_server_is_replaced_with_its_children(tmp_path: Path) -> None:
     """The kernel ends the children of a dead fork server; the pool starts another and goes on."""
 

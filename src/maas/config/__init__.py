@@ -239,6 +239,13 @@ class ModelOptions(_Section):
         le=86400,
         description="Seconds that an instance may take to load, test itself and warm up.",
     )
+    max_slowdown: float = Field(
+        5.0,
+        ge=0,
+        le=1000,
+        description="How many times as long as the version that serves a newer one may take for one row, measured when it "
+        "loads; a slower one fails, and the old one goes on. 0 takes any.",
+    )
     refuse_unreachable: bool = Field(
         True,
         description="Refuse a request at the door (503) that by what is measured and queued would miss its deadline.",

@@ -47,13 +47,15 @@ class Example:
 @dataclass(frozen=True, slots=True)
 class Hooks:
     """Whom a live version tells what happens: each answered batch, each instance that is ready (pid) and each that died
-    (pid, exit code), each line that one prints, each change of its state."""
+    (pid, exit code), each line that one prints, each change of its state. When it has loaded it asks for the `objection` to
+    its serving: empty where there is none."""
 
     on_batch: Callable[[LiveVersion, BatchObservation], None]
     on_ready: Callable[[LiveVersion, int], None]
     on_death: Callable[[LiveVersion, int, int | None], None]
     on_line: Callable[[LiveVersion, PrintedLine], None]
     on_state: Callable[[LiveVersion], None]
+    objection: Callable[[LiveVersion], str] = lambda _: ""
 
 
 class LiveVersion:
@@ -87,6 +89,8 @@ class LiveVersion:
         self.state = VersionState.LOADING
         self.reason = "it is loading"
         self.example = Example()
+        self.row_seconds = 0.0
+        """What one row took when it had loaded."""
         self._hooks = hooks
         self.batcher = Batcher(
             self.label,
@@ -177,7 +181,11 @@ class LiveVersion:
     async def _enter_ready(self) -> None:
         loaded = await asyncio.shield(self._pool.loaded)
         self.example = Example(loaded.example_inputs, loaded.example_outputs)
-        self._enter(VersionState.READY, "")
+        self.row_seconds = loaded.row_seconds
+        if objection := self._hooks.objection(self):
+            self._pool.give_up(ModelNotReady(objection))  # and so it fails, without ever having been ready
+        else:
+            self._enter(VersionState.READY, "")
 
     async def _enter_failed(self) -> None:
         error = await asyncio.shield(self._pool.failed)

@@ -13,6 +13,8 @@ from maas.models.live import LiveVersion, VersionState
 from maas.models.repository import Repository, StoredVersion
 from maas.types import check_model_name, clip, highest_version
 
+_LEAST_SLOWDOWN = 0.01  # seconds; what is less is noise, or nobody's trouble
+
 
 @dataclass(frozen=True, slots=True)
 class BrokenVersion:
@@ -93,6 +95,25 @@ class Registry:
         """Return when every version has loaded, or failed to."""
         for live in self.versions():
             await live.settled.wait()
+
+    def objection(self, fresh: LiveVersion) -> str:
+        """Why `fresh`, which has just loaded, may not take over from the version that answers in its place, if that is so.
+
+        At the start nobody is replaced: versions load in any order, and what is wanted serves.
+        """
+        options = self._options(fresh.name)
+        old = self._default_of(fresh.name)
+        if not self._has_started or options.default is not None or not options.max_slowdown:
+            return ""
+        if old is None or old.state is not VersionState.READY or not _is_higher(fresh, old):
+            return ""
+        least = max(old.row_seconds * options.max_slowdown, old.row_seconds + _LEAST_SLOWDOWN)
+        if fresh.row_seconds <= least:
+            return ""
+        return (
+            f"one row takes it {fresh.row_seconds * 1e3:.3g} ms, over {options.max_slowdown:g} times the "
+            f"{old.row_seconds * 1e3:.3g} ms of version {old.version}, which goes on serving (max_slowdown)"
+        )
 
     # ── what changes while it serves ─────────────────────────────────────────────────────────────────────────
 
@@ -326,6 +347,10 @@ class Registry:
             return ModelNotFound(f"there is no model {clip(name)!r}")
         wanted = "default version" if version is None else f"version {clip(version)!r}"
         return ModelNotFound(f"model {name!r} has no {wanted}; it has {known}")
+
+
+def _is_higher(one: LiveVersion, other: LiveVersion) -> bool:
+    return one.order is not None and other.order is not None and one.order > other.order
 
 
 _DISTANCE_FROM_READY = {

@@ -107,6 +107,7 @@ def _build_registry(
         on_death=_log_death,
         on_line=lambda live, line: log_line("model_output", line, model=live.label),
         on_state=_log_state,
+        objection=lambda live: registry.objection(live),
     )
 
     def make_live(stored: StoredVersion, configuration: Configuration) -> LiveVersion:
@@ -114,7 +115,8 @@ def _build_registry(
             stored, configuration, launcher=launcher, permits=permits, backlog=backlog, hooks=hooks
         )
 
-    return Registry(Repository(configuration.repository), configuration, make_live)
+    registry = Registry(Repository(configuration.repository), configuration, make_live)
+    return registry
 
 
 def _sample(registry: Registry) -> Iterable[tuple[Labels, Gauges]]:

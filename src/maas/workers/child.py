@@ -7,9 +7,11 @@ anybody before its hash has been checked here.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import socket
+import statistics
 import sys
 import time
 from collections.abc import Iterable
@@ -34,6 +36,8 @@ from maas.workers.frames import Frame, Load, Loaded, Ping, Pong, Ran, Release, R
 from maas.workers.slab import Slab
 
 _WARM_UP_SECONDS = 5.0
+_TIMED_RUNS = 5  # of one row, of which the median counts
+_TIMING_SECONDS = 1.0  # after which no further one is begun
 _MAX_EXAMPLE_ELEMENTS = 2048
 _MAX_EXAMPLE_BYTES = 32 << 10
 
@@ -94,9 +98,10 @@ class Model:
         samples = load_golden(directory, signature, allow_non_finite=frame.allow_non_finite)
         self_test(runner, signature, samples, frame.tolerances)
         _warm_up(runner, signature, samples, frame.max_batch_size)
+        row_seconds = _time_row(runner, signature, samples[0])
         model = cls(runner, signature, frame.max_answer_bytes)
         inputs, outputs = _example(signature, samples[0])
-        return model, Loaded(time.perf_counter() - started, inputs, outputs)
+        return model, Loaded(time.perf_counter() - started, row_seconds, inputs, outputs)
 
     def run(self, frame: Run, descriptors: list[int]) -> tuple[Ran, list[int]]:
         """Run one batch; also the descriptor of the output slab where the gateway does not have it yet."""
@@ -171,8 +176,24 @@ def _warm_up(runner: Runner, signature: Signature, samples: list[GoldenSample], 
     deadline = time.perf_counter() + _WARM_UP_SECONDS
     size = 1
     while size <= max_batch_size and time.perf_counter() < deadline:
-        runner.run(stack_samples(signature, [row] * size).inputs)
+        try:
+            runner.run(stack_samples(signature, [row] * size).inputs)
+        except Exception as error:
+            if size > 1 and isinstance(_translate(error), OutOfMemory):
+                return  # smaller ones fit, and a batch that does not is run in pieces
+            raise
         size *= 2
+
+
+def _time_row(runner: Runner, signature: Signature, sample: GoldenSample) -> float:
+    """Seconds that the sample's first row takes when the runner is warm; the whole sample where it has no rows."""
+    inputs = (rows_of(signature, sample)[0] if signature.is_batched else sample).inputs
+    seconds: list[float] = []
+    while len(seconds) < _TIMED_RUNS and sum(seconds) < _TIMING_SECONDS:
+        started = time.perf_counter()
+        runner.run(inputs)
+        seconds.append(time.perf_counter() - started)
+    return statistics.median(seconds)
 
 
 def _example(signature: Signature, sample: GoldenSample) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -209,6 +230,10 @@ def _translate(error: BaseException) -> MaasError:
     """An error of our tree says itself; of any other a caller learns the type only, for its text may hold a path."""
     if isinstance(error, MaasError):
         return error
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # the latter is torch's
+    if (
+        isinstance(error, MemoryError)
+        or (isinstance(error, OSError) and error.errno == errno.ENOMEM)  # no room to map a slab
+        or type(error).__name__ == "OutOfMemoryError"  # torch's
+    ):
         return OutOfMemory("the batch does not fit in the model's memory")
     return ModelFailed(f"the model raised {type(error).__name__}")

@@ -101,12 +101,13 @@ class Release(Frame, frozen=True, tag=True):
 
 
 class Loaded(Frame, frozen=True, tag=True):
-    """The version answers its golden samples; `seconds` it took to get there.
+    """The version answers its golden samples; `seconds` it took to get there, `row_seconds` it takes for one row.
 
     The examples are a single sample's tensors as nested lists, for people to try; empty where they are large.
     """
 
     seconds: float
+    row_seconds: float
     example_inputs: dict[str, Any]
     example_outputs: dict[str, Any]
 

@@ -91,6 +91,7 @@ class Pool:
         self._on_line = on_line
         self._states = [InstanceState.STARTING] * size
         self._deaths = 0
+        self._keepers: list[asyncio.Task[None]] = []
         loop = asyncio.get_running_loop()
         self.loaded: asyncio.Future[Loaded] = loop.create_future()
         """What the first instance said when it had loaded."""
@@ -100,8 +101,13 @@ class Pool:
     async def serve(self) -> None:
         """Keep the instances until cancelled; their processes are gone when this returns."""
         async with asyncio.TaskGroup() as group:
-            for number in range(len(self._states)):
-                group.create_task(self._keep(number))
+            self._keepers = [group.create_task(self._keep(number)) for number in range(len(self._states))]
+
+    def give_up(self, error: MaasError) -> None:
+        """Keep no instance any more; `failed` has the error."""
+        for number, keeper in enumerate(self._keepers):
+            self._give_up(number, error)
+            keeper.cancel()
 
     def statistics(self) -> PoolStatistics:
         counts = Counter(self._states)
