@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import threading
 import time
 from pathlib import Path
 
@@ -89,4 +90,12 @@ class Steady(Double):
 
     def run(self, inputs: Tensors) -> Tensors:
         time.sleep(0.04)
+        return {"y": inputs["x"] * 2}
+
+
+class Waiting(Double):
+    """Doubles after as many milliseconds as its first element says; libfaketime 0.9.10 breaks `time.sleep`."""
+
+    def run(self, inputs: Tensors) -> Tensors:
+        threading.Event().wait(float(inputs["x"].flat[0]) / 1e3)
         return {"y": inputs["x"] * 2}
