@@ -6,6 +6,7 @@
 PORT       := 8000
 REPOSITORY := models
 SECONDS    := 600
+MINUTES    := 30
 PYTHON      = $(shell for python in python3.11 python3.12 python3.13 python3; do \
                 $$python -c 'import ensurepip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
                 && echo $$python && break; done)
@@ -15,7 +16,7 @@ BIN       := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test lint format types unit test-slow fuzz torture torture-peers bench constraints clean
+.PHONY: help install serve test lint format types unit test-slow fuzz torture torture-peers soak bench constraints clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -62,6 +63,9 @@ torture-peers: $(INSTALLED) ## the same of LitServe and MLServer, where it appli
 
 bench: $(INSTALLED) ## measure what a lone request pays over the bare model call
 	$(BIN)/python benchmarks/lone_request.py
+
+soak: $(INSTALLED) ## mixed traffic with faults for MINUTES=30: nothing may grow
+	$(BIN)/python -m benchmarks.soak --minutes $(MINUTES)
 
 constraints: ## pin the newest versions that work together, from a fresh environment
 	rm -rf build/constraints

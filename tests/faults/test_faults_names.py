@@ -68,7 +68,9 @@ def test_nothing_that_a_caller_sends_breaks_a_log_line(server: Server) -> None:
     for thread in threads:
         thread.join()
     with Raw(server.port) as client:
-        head = f"POST /predict/moody HTTP/1.1\nHost: x\nX-Request-Id: a\x1b[31m{'b' * 5000}\nContent-Length: 18"
+        head = (
+            f"POST /predict/moody HTTP/1.1\nHost: x\nX-Request-Id: a\x1b[31m{'b' * 5000}\nContent-Length: 18"
+        )
         client.send(request(head, b'{"x": [-1.0, 0.0]}')).read()
     with Raw(server.port) as client:
         client.send(request(f"POST /predict/moody HTTP/1.1\nHost: x\nX-Long: {'c' * (1 << 20)}")).read()

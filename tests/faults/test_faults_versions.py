@@ -71,7 +71,10 @@ BAD: dict[str, tuple[type, str]] = {
     "wrong shape": (fault_models.Misshapen, r"has shape \[\d, 1\]"),
     "failing golden": (fault_models.Wrong, "off its golden value by"),
     "nan": (fault_models.NotFinite, "off its golden value by nan"),
-    "slower": (fault_models.Sluggish, r"one row takes it \d+ ms, over 5 times the 0\.[\d.e-]+ ms of version 1"),
+    "slower": (
+        fault_models.Sluggish,
+        r"one row takes it \d+ ms, over 5 times the 0\.[\d.e-]+ ms of version 1",
+    ),
 }
 
 

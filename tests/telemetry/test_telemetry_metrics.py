@@ -126,6 +126,13 @@ def test_fresh_metrics_parse() -> None:
     assert ours(parse(quiet().expose())) == {}
 
 
+def test_tasks_of_the_gateway_are_gauged() -> None:
+    """The number of tasks is asked for at each scrape."""
+    counts = iter((20, 21))
+    metrics = Metrics(list, lambda: next(counts))
+    assert [parse(metrics.expose())["maas_tasks", ()] for _ in range(2)] == [20, 21]
+
+
 def test_odd_label_values_are_escaped() -> None:
     """Quotes, backslashes and line ends in a label cannot end it."""
     odd = 'a"b\\c\nd} 1\nmaas_requests_total 7'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import resource
 from collections.abc import Iterable
 from contextlib import suppress
@@ -54,7 +55,7 @@ def build(configuration: Configuration, launcher: Launcher) -> Parts:
     limits = configuration.limits
     permits = Permits(limits.running_batches)
     backlog = Backlog(limits.waiting_requests, limits.waiting_bytes)
-    metrics = Metrics(lambda: _sample(registry))
+    metrics = Metrics(lambda: _sample(registry), lambda: len(asyncio.all_tasks()))
     registry = _build_registry(configuration, launcher, metrics, permits, backlog)
     gateway = Gateway(registry, needs_all=configuration.server.readiness == "all")
     recorder = RequestRecorder(metrics, access_policy(configuration))

@@ -81,10 +81,15 @@ class Gauges:
 
 
 class Metrics(Collector):
-    """`sample` is asked for the gauges of every version at each scrape."""
+    """`sample` is asked for the gauges of every version at each scrape, `count_tasks` for the tasks of the gateway's loop."""
 
-    def __init__(self, sample: Callable[[], Iterable[tuple[Labels, Gauges]]]) -> None:
+    def __init__(
+        self,
+        sample: Callable[[], Iterable[tuple[Labels, Gauges]]],
+        count_tasks: Callable[[], int] | None = None,
+    ) -> None:
         self._sample = sample
+        self._count_tasks = count_tasks
         self._versions: dict[Labels, _VersionMeters] = {}
         self._registry = CollectorRegistry()
         self._registry.register(self)
@@ -114,6 +119,12 @@ class Metrics(Collector):
     def collect(self) -> Iterable[Metric]:
         yield from self._requests()
         yield from self._live()
+        if self._count_tasks is not None:
+            yield GaugeMetricFamily(
+                "maas_tasks",
+                "asyncio tasks of the gateway; growth at rest is a leak.",
+                value=self._count_tasks(),
+            )
 
     def describe(self) -> Iterable[Metric]:
         return []  # families are made per scrape; registering must not ask for one
