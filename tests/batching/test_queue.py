@@ -5,6 +5,7 @@ from __future__ import annotations
 import weakref
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -139,6 +140,25 @@ def test_pace_judges_by_the_nearest_size_that_was_seen() -> None:
     for _ in range(100):
         pace.observe(32, 0.1)
     assert abs(pace.seconds_for(32) - 0.1) < 1e-6
+
+
+def test_pace_leaves_a_margin_for_what_it_gets_wrong() -> None:
+    """Nothing while answers come as foreseen; as much as they are late, and more where that varies; at most a batch."""
+    pace = Pace()
+    pace.observe(4, 0.1)
+    pace.observe_lateness(0.0)
+    assert pace.margin(4) == 0.0
+    for _ in range(100):
+        pace.observe_lateness(0.03)
+    assert pace.margin(4) == pytest.approx(0.03, rel=0.01)
+    for seconds in (0.0, 0.04) * 50:
+        pace.observe_lateness(seconds)
+    assert 0.04 < pace.margin(4) < 0.1
+    pace.observe_lateness(60.0)
+    assert pace.margin(4) == pytest.approx(0.1)
+    for _ in range(100):
+        pace.observe_lateness(-0.05)
+    assert pace.margin(4) == 0.0
 
 
 def test_quarantine_knows_an_input_by_its_contents() -> None:

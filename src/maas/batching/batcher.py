@@ -45,9 +45,6 @@ from maas.tensors.stack import stack_key
 from maas.types import Signature
 
 _TIMER_SLACK = 0.001  # seconds that a timer may ring early: uvloop counts in milliseconds
-# The estimate of an answer's time is a mean. Under overload every request is let in as soon as it says yes, so that all
-# of them stand at the edge of their deadlines: without headroom, half of what is run would be run in vain.
-_HEADROOM = 1.1
 _MAX_DEATHS = 2  # of model processes over one request: in company, and alone
 
 
@@ -355,7 +352,8 @@ class Batcher:
         """
         if not self._admission.refuses_unreachable or not self._instances or (self._idle and not self._queue):
             return None
-        late = now + self._seconds_until_answer(request, now) * _HEADROOM - request.deadline
+        request.foreseen = now + self._seconds_until_answer(request, now)
+        late = request.foreseen + self._pace.margin(self._policy.max_batch_size) - request.deadline
         if late <= 0:
             return None
         return DeadlineUnreachable(

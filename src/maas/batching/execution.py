@@ -92,7 +92,7 @@ class Execution:
         started = self._clock()
         try:
             result = await instance.run([request.inputs for request in pending], rows)
-            self._pace.observe(rows, self._clock() - started)
+            self._observe_pace(pending, rows, started)
             self._scatter(pending, result)
         except InstanceGone:
             raise
@@ -104,6 +104,12 @@ class Execution:
             if isinstance(error, OutOfMemory):
                 self._note_out_of_memory(rows)
             await self._split_up(instance, pending, error)
+
+    def _observe_pace(self, requests: Sequence[Request], rows: int, started: float) -> None:
+        now = self._clock()
+        self._pace.observe(rows, now - started)
+        if foreseen := [request.foreseen for request in requests if request.foreseen]:
+            self._pace.observe_lateness(now - min(foreseen))
 
     async def _split_up(self, instance: Instance, pending: Sequence[Request], error: Exception) -> None:
         """Run the halves; of a single request, its slices where it is too large, else it has failed."""

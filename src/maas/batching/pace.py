@@ -1,8 +1,9 @@
-"""How long batches take, as measured: what admission and `Retry-After` go by."""
+"""How long batches take, as measured, and how wrong that was: what admission and `Retry-After` go by."""
 
 from __future__ import annotations
 
 _SMOOTHING = 0.2  # weight of the newest batch
+_DEVIATIONS = 2.0  # that answers may be later than they are on average
 
 
 class Pace:
@@ -12,6 +13,8 @@ class Pace:
     def __init__(self) -> None:
         self._seconds: dict[int, float] = {}
         self._between = 0.0
+        self._lateness = 0.0
+        self._deviation = 0.0
 
     def observe(self, rows: int, seconds: float) -> None:
         step = _step_of(rows)
@@ -28,6 +31,16 @@ class Pace:
     def turn_of(self, rows: int) -> float:
         """The time from the start of a batch of `rows` to the start of the next."""
         return self.seconds_for(rows) + self._between
+
+    def observe_lateness(self, seconds: float) -> None:
+        """A batch was answered so much later than was foreseen for its requests; less than 0 where it was earlier."""
+        self._lateness += _SMOOTHING * (seconds - self._lateness)
+        self._deviation += _SMOOTHING * (abs(seconds - self._lateness) - self._deviation)
+
+    def margin(self, rows: int) -> float:
+        """Seconds by which an answer may well be later than foreseen; at most the time of a batch of `rows`, so that one
+        long stall does not close the door for long."""
+        return min(max(0.0, self._lateness + _DEVIATIONS * self._deviation), self.seconds_for(rows))
 
     def seconds_for(self, rows: int) -> float:
         """The time a batch of `rows` takes, by the nearest size that has been seen; 0 while none has."""

@@ -16,7 +16,7 @@ class Request:
     """Completed exactly once, by `finish`, unless its caller leaves first.
 
     `rows` is its extent in the batch; times are monotonic seconds. `order` puts the earliest deadline first, and
-    among equals who came first. `deaths` counts the model processes that died or hung while they ran it.
+    among equals who came first. `foreseen` is when its answer was expected, 0 where nobody asked. `deaths` counts the model processes that died or hung while they ran it.
     """
 
     inputs: Tensors
@@ -27,6 +27,7 @@ class Request:
     nbytes: int = field(default=0, init=False)
     stack_key: Hashable = field(default=None, init=False)
     order: tuple[float, int] = field(default=(0.0, 0), init=False)
+    foreseen: float = field(default=0.0, init=False)
     arrived: float = field(default=0.0, init=False)
     started: float = field(default=0.0, init=False)
     deaths: int = field(default=0, init=False)
