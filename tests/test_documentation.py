@@ -163,3 +163,16 @@ def test_structure_page_names_only_files_that_are_there() -> None:
     text = (ROOT / "docs/structure.md").read_text()
     for name in re.findall(r"`([a-z_/]+\.py)`", text):
         assert (ROOT / "src/maas" / name).exists() or (ROOT / name).exists(), name
+
+
+def test_faults_page_names_only_tests_that_are_there() -> None:
+    """Each test that is said to hold a fault exists; a row without one says that it is a gap."""
+    rows = [line for line in (ROOT / "docs/faults.md").read_text().splitlines() if line.startswith("| ")][1:]
+    assert len(rows) > 30
+    for row in rows:
+        tests = re.findall(r"`([a-z_/]+\.py)::(\w+)`", row)
+        assert tests or "GAP" in row, row
+        for file, name in tests:
+            assert re.search(rf"^(async )?def {name}\(", (ROOT / "tests" / file).read_text(), re.MULTILINE), (
+                name
+            )

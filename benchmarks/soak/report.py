@@ -21,7 +21,7 @@ class Report:
     after: Footprint
     samples: Sequence[tuple[float, Footprint]]
     outcomes: dict[str, int]
-    surprises: Sequence[str] = field(default_factory=list)
+    surprises: list[str] = field(default_factory=list)
 
     @property
     def slope(self) -> float:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -31,7 +32,10 @@ def soak(folder: Path, seconds: float) -> Report:
     _publish(repository)
     with _serving(folder, repository) as (process, url):
         traffic = Traffic(url, process.pid, repository)
-        return asyncio.run(_soak(traffic, seconds))
+        report = asyncio.run(_soak(traffic, seconds))
+        bugs = (event for event in _events(folder / "log.jsonl") if event["event"] == "request_met_a_bug")
+        report.surprises[:0] = [bug["exception"] for bug in bugs]
+        return report
 
 
 async def _soak(traffic: Traffic, seconds: float) -> Report:
@@ -93,11 +97,15 @@ def _serving(folder: Path, repository: Path) -> Iterator[tuple[subprocess.Popen[
 def _url_when_ready(process: subprocess.Popen[bytes], log: Path) -> str:
     deadline = time.monotonic() + _START_SECONDS
     while time.monotonic() < deadline and process.poll() is None:
-        whole, _, _ = log.read_text().rpartition("\n")
-        for event in map(json.loads, whole.splitlines()):
+        for event in _events(log):
             if event["event"] == "listening":
                 url = f"http://127.0.0.1:{event['port']}"
                 if httpx.get(f"{url}/v2/health/ready").status_code == 200:
                     return url
         time.sleep(0.05)
     raise RuntimeError(f"the server did not start: {log.read_text()}")
+
+
+def _events(log: Path) -> list[dict[str, Any]]:
+    whole, _, _ = log.read_text().rpartition("\n")  # the last line may be half written yet
+    return [json.loads(line) for line in whole.splitlines()]

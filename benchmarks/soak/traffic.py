@@ -130,7 +130,7 @@ class Traffic:
             self.outcomes["killed"] += 1
 
     async def _reload(self, client: httpx.AsyncClient) -> None:
-        """A new version takes over, and the old one is deleted."""
+        """A new version takes over; the one before the old one is deleted, which nobody can be waiting for any more."""
         model = self.repository / "changing"
         old, fresh = model / str(self.version), model / str(self.version + 1)
         staged = self.repository / ".staged"
@@ -141,7 +141,8 @@ class Traffic:
         answer = await self._expect(client, "reload", "/admin/models/changing/load", None, 200)
         if answer.json()["state"] == "ready":
             self.version += 1
-            shutil.rmtree(old)
+            if (before := model / str(self.version - 2)).exists():
+                shutil.rmtree(before)
         else:  # its process was killed once too often while it loaded
             self.surprises.append(f"version {fresh.name} did not load: {answer.text}")
             shutil.rmtree(fresh)

@@ -77,19 +77,22 @@ async def open_loop(port: int, request: bytes, rate: float, seconds: float) -> l
     started = time.monotonic()
 
     async def arrive(due: float) -> None:
-        caller = idle.pop() if idle else Caller(port)
-        if caller not in opened:
-            opened.append(caller)
+        if not idle:
+            opened.append(Caller(port))
+            idle.append(opened[-1])
+        caller = idle.pop()
         replies.append(await caller.call(request, due))
         idle.append(caller)
 
-    async with asyncio.TaskGroup() as group:
-        due = started
-        while (due := due + generator.expovariate(rate)) < started + seconds:
-            await asyncio.sleep(max(0.0, due - time.monotonic()))
-            group.create_task(arrive(due))
-    for caller in opened:
-        caller.close()
+    try:
+        async with asyncio.TaskGroup() as group:
+            due = started
+            while (due := due + generator.expovariate(rate)) < started + seconds:
+                await asyncio.sleep(max(0.0, due - time.monotonic()))
+                group.create_task(arrive(due))
+    finally:
+        for caller in opened:
+            caller.close()
     return replies
 
 

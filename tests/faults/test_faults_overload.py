@@ -1,24 +1,29 @@
-"""More requests than can be answered: what can be is, in time; the rest is told at once; afterwards all is as before."""
+"""More requests than can be answered: what can be is, in time; the rest is told at once; afterwards all is as before.
+
+How much of the peak is left is for `make torture` to say, where nothing else runs; here the floor is low, and what must hold
+on any machine is that everybody is told, nobody waits longer than they said, and nothing stays behind.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import math
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 
 import pytest
 from tests.assets import fault_models
-from tests.faults.load import Reply, closed_loop, for_seconds, open_loop, percentile, predict
+from tests.faults.load import Caller, Reply, closed_loop, for_seconds, open_loop, percentile, predict
 from tests.test_server import Server, serving
 from tests.versions import store
 
-CAPACITY = 100  # requests a second: four rows every forty milliseconds
-DEADLINE = 0.3  # seconds
-BATCH = 0.04
+BATCH = 0.1  # seconds, of at most four rows
+CAPACITY = 4 / BATCH  # requests a second
+DEADLINE = 0.6  # seconds
+SLACK = 3 * BATCH
 SECONDS = 2.0
 REQUEST = predict("steady", [1.0, 2.0], f"X-Request-Timeout: {DEADLINE}")
-LEAST = 0.75  # of the peak that must be left; the torture suite asks for 0.9 where nothing else runs
 
 
 @pytest.fixture(scope="module")
@@ -29,85 +34,79 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield running
 
 
-@pytest.fixture(scope="module")
-def peak(server: Server) -> float:
-    """Answers a second where sixteen clients always have a request out."""
-    replies = sum(asyncio.run(closed_loop(server.port, REQUEST, 16, for_seconds(SECONDS))), [])
-    return len(answered(replies)) / SECONDS
-
-
 def answered(replies: Sequence[Reply]) -> list[Reply]:
     return [reply for reply in replies if reply.status == 200]
 
 
-def check(replies: Sequence[Reply], peak: float) -> None:
-    """Every request was answered; as many as ever were answered in time; the others were told when to return."""
-    assert {reply.status for reply in replies} <= {200, 503, 504}
-    good = [reply for reply in answered(replies) if reply.seconds <= DEADLINE + 3 * BATCH]
-    assert len(good) / SECONDS >= LEAST * peak
-    assert percentile(answered(replies), 99) <= DEADLINE + 3 * BATCH
+def check_told(server: Server, replies: Sequence[Reply]) -> None:
+    """Every request has one outcome, which the server counted too, and who was refused knows when to return."""
+    assert [reply.body for reply in replies if reply.status not in (200, 503, 504)] == []
     refused = [reply for reply in replies if reply.status == 503]
     assert refused
     for reply in refused:
         assert reply.json["code"] in ("deadline_unreachable", "queue_full")
         assert int(reply.headers["retry-after"]) >= math.ceil(int(reply.headers["retry-after-ms"]) / 1000)
-    assert percentile(refused, 50) <= 0.15
-
-
-def check_calm(server: Server) -> None:
-    """A second after the burst a lone request takes what it took before, and nothing is held."""
-    (replies,) = asyncio.run(closed_loop(server.port, REQUEST, 1, for_seconds(1.0)))
-    assert {reply.status for reply in replies[-5:]} == {200}
-    assert percentile(replies[-5:], 50) < 3 * BATCH
     assert server.metric("maas_queue_requests") == server.metric("maas_running_requests") == 0
 
 
-def resident(server: Server) -> int:
+def check_calm(server: Server) -> None:
+    """A second after the burst a lone request takes what it takes."""
+    (replies,) = asyncio.run(closed_loop(server.port, REQUEST, 1, for_seconds(1.5)))
+    assert {reply.status for reply in replies[-3:]} == {200}
+    assert percentile(replies[-3:], 50) < BATCH + SLACK
+
+
+def resident(server: Server) -> float:
     """Megabytes of the gateway."""
-    return int(Path(f"/proc/{server.process.pid}/statm").read_text().split()[1]) * 4 >> 10
+    return int(Path(f"/proc/{server.process.pid}/statm").read_text().split()[1]) * 4 / 1024
 
 
 @pytest.mark.parametrize("times", [2, 10])
-def test_overload_leaves_the_goodput_of_the_peak(times: int, server: Server, peak: float) -> None:
+def test_overload_is_refused_and_the_model_goes_on(times: int, server: Server) -> None:
     """Open loop at 2 and 10 times what the model can do, by clients that never slow down."""
-    before = resident(server)
+    assert server.post("/predict/steady", {"x": [1, 2]}).status_code == 200  # what a batch takes is known
+    before, counted = resident(server), server.metric("maas_requests_total", model="steady")
     replies = asyncio.run(open_loop(server.port, REQUEST, times * CAPACITY, SECONDS))
-    assert len(replies) > 0.8 * times * CAPACITY * SECONDS
-    check(replies, peak)
+    assert len(replies) > 0.7 * times * CAPACITY * SECONDS
+    assert server.metric("maas_requests_total", model="steady") - counted == len(replies)
+    check_told(server, replies)
+    in_time = [reply for reply in answered(replies) if reply.seconds <= DEADLINE + SLACK]
+    assert len(in_time) / SECONDS >= 0.5 * CAPACITY
+    assert percentile([reply for reply in replies if reply.status == 503], 50) <= 0.15
     check_calm(server)
-    assert resident(server) - before < 50
+    assert resident(server) - before < 30
 
 
-def test_retry_storm_leaves_the_goodput_of_the_peak(server: Server, peak: float) -> None:
-    """Three hundred clients that try again at once whenever they are refused."""
-    by_client = asyncio.run(closed_loop(server.port, REQUEST, 300, for_seconds(SECONDS)))
-    replies = sum(by_client, [])
-    assert len(replies) > 2 * CAPACITY * SECONDS
-    check(replies, peak)
+def test_retry_storm_is_told_and_passes(server: Server) -> None:
+    """Two hundred clients try again at once whenever they are refused: the server is busy telling them, some are answered,
+    and when they stop it is as it was."""
+    before = resident(server)
+    by_client = asyncio.run(closed_loop(server.port, REQUEST, 200, for_seconds(SECONDS)))
+    replies = list(chain(*by_client))
+    assert all(by_client)
+    check_told(server, replies)
+    assert answered(replies)
     check_calm(server)
+    assert resident(server) - before < 30
 
 
-def test_clients_that_wait_as_they_are_told_come_spread_out(server: Server) -> None:
-    """Refused together, they are told different times to return, each later than the one before it in the queue."""
-    wave = [predict("steady", [1.0, float(n)], "X-Request-Timeout: 20") for n in range(300)]
-    hurried = predict("steady", [1.0, 2.0], f"X-Request-Timeout: {DEADLINE}")
+def test_clients_that_return_when_they_are_told_are_all_answered(server: Server) -> None:
+    """Sixty clients come at once, where a deadline leaves room for twenty: each gets its answer after few tries."""
 
-    async def scenario() -> list[list[list[Reply]]]:
-        async with asyncio.TaskGroup() as group:
-            tasks = []
-            for request in wave:
-                tasks.append(group.create_task(closed_loop(server.port, request, 1, once())))
-            await asyncio.sleep(0.3)
-            tasks.append(group.create_task(closed_loop(server.port, hurried, 1, once())))
-            await asyncio.sleep(1.0)
-            tasks.append(group.create_task(closed_loop(server.port, hurried, 1, once())))
+    async def persist() -> list[Reply]:
+        caller = Caller(server.port)
+        replies = []
+        while not replies or replies[-1].status != 200:
+            replies.append(await caller.call(REQUEST))
+            await asyncio.sleep(int(replies[-1].headers.get("retry-after-ms", "0")) / 1000)
+        caller.close()
+        return replies
+
+    async def scenario() -> list[list[Reply]]:
+        async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+            tasks = [group.create_task(persist()) for _ in range(60)]
         return [task.result() for task in tasks]
 
-    *_, ((early,),), ((late,),) = asyncio.run(scenario())
-    assert (early.status, late.status) == (503, 503)
-    assert int(early.headers["retry-after-ms"]) > int(late.headers["retry-after-ms"])
-
-
-def once() -> object:
-    todo = [True]
-    return lambda: bool(todo and todo.pop())
+    tries = [len(replies) for replies in asyncio.run(scenario())]
+    assert max(tries) > 1
+    assert sum(tries) / len(tries) < 20
