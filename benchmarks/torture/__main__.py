@@ -100,12 +100,16 @@ def _run_once(scenario: Scenario, adapter: Adapter, seed: int) -> Round:
         return Round(checks, load_average=os.getloadavg()[0])
 
 
+class OutOfTime(Exception):
+    """The scenario took too long. No `TimeoutError`, which a scenario may take for a server's silence."""
+
+
 @contextmanager
 def _at_most(seconds: float) -> Iterator[None]:
-    """Raise `TimeoutError` in what takes longer, whatever it waits for."""
+    """Raise `OutOfTime` in what takes longer, whatever it waits for."""
 
     def ring(*_: object) -> None:
-        raise TimeoutError(f"the scenario took over {seconds:g} s")
+        raise OutOfTime(f"over {seconds:g} s")
 
     previous = signal.signal(signal.SIGALRM, ring)
     signal.setitimer(signal.ITIMER_REAL, seconds)

@@ -70,7 +70,7 @@ def _statuses(held: Sequence[Held]) -> set[int]:
 
 
 async def _hold_all(port: int, count: int) -> list[list[Held]]:
-    head = b"POST /predict/habit HTTP/1.1\r\nHost: torture\r\n"
+    head = b"POST /predict/habit HTTP/1.1\r\nHost: localhost\r\n"
     slow_header = (head, b"x", 1.0)
     slow_body = (head + b"Content-Length: 10000\r\n\r\n", b" ", 0.5)
     idle = (b"", b"", 1.0)

@@ -62,6 +62,14 @@ class NeverLoads(Double):
             time.sleep(1)
 
 
+class Slow(Double):
+    """Right, and a tenth of a second late."""
+
+    def run(self, inputs: Tensors) -> Tensors:
+        time.sleep(0.1)
+        return {"y": inputs["x"] * 2}
+
+
 class Triple(Double):
     """y = 3 x: not what a golden sample of `Double` expects."""
 

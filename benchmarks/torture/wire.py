@@ -61,13 +61,13 @@ def parse_answer(data: bytes) -> tuple[Answer, bytes] | None:
 
 
 def get(path: str) -> bytes:
-    return f"GET {path} HTTP/1.1\r\nHost: torture\r\n\r\n".encode()
+    return f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
 
 
 def post(path: str, body: object, **headers: object) -> bytes:
     """`body` as JSON, or as it is where it is bytes; a header's name has its underscores turned to hyphens."""
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
-    lines = [f"POST {path} HTTP/1.1", "Host: torture", "Content-Type: application/json"]
+    lines = [f"POST {path} HTTP/1.1", "Host: localhost", "Content-Type: application/json"]
     lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
     lines.append(f"Content-Length: {len(content)}\r\n\r\n")
     return "\r\n".join(lines).encode() + content

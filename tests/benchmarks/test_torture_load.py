@@ -85,7 +85,7 @@ def test_an_answer_without_a_length_is_no_answer() -> None:
 def test_a_request_has_its_length_and_headers() -> None:
     """Names with underscores become header names; bytes go as they are."""
     assert post("/p", b"{}", X_Request_Timeout=0.5) == (
-        b"POST /p HTTP/1.1\r\nHost: torture\r\nContent-Type: application/json\r\n"
+        b"POST /p HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         b"X-Request-Timeout: 0.5\r\nContent-Length: 2\r\n\r\n{}"
     )
 

@@ -37,7 +37,8 @@ def ask(server: Server, numbers: range) -> int:
                 ]
                 client.send(
                     b"".join(
-                        request(f"POST {path} HTTP/1.1\nHost: x\nContent-Length: 2", b"{}") for path in paths
+                        request(f"POST {path} HTTP/1.1\nHost: localhost\nContent-Length: 2", b"{}")
+                        for path in paths
                     )
                 )
                 replies = [client.read() for _ in paths]
@@ -68,12 +69,12 @@ def test_nothing_that_a_caller_sends_breaks_a_log_line(server: Server) -> None:
     for thread in threads:
         thread.join()
     with Raw(server.port) as client:
-        head = (
-            f"POST /predict/moody HTTP/1.1\nHost: x\nX-Request-Id: a\x1b[31m{'b' * 5000}\nContent-Length: 18"
-        )
+        head = f"POST /predict/moody HTTP/1.1\nHost: localhost\nX-Request-Id: a\x1b[31m{'b' * 5000}\nContent-Length: 18"
         client.send(request(head, b'{"x": [-1.0, 0.0]}')).read()
     with Raw(server.port) as client:
-        client.send(request(f"POST /predict/moody HTTP/1.1\nHost: x\nX-Long: {'c' * (1 << 20)}")).read()
+        client.send(
+            request(f"POST /predict/moody HTTP/1.1\nHost: localhost\nX-Long: {'c' * (1 << 20)}")
+        ).read()
     server.post("/predict/moody", {"x": [-1.0, 0.0]})
     _wait_until(lambda: any("RuntimeError" in e.get("trace", "") for e in server.events()))
     for line in server.log.read_bytes().splitlines():
