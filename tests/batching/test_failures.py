@@ -282,11 +282,12 @@ def test_deadline_that_cannot_be_met_is_refused_at_the_door() -> None:
                 caller.send(
                     2.0, timeout=1.9
                 )  # half a second runs, two wait before it, and it takes half itself
-            assert refused.value.retry_after == pytest.approx(0.3)  # with a tenth of headroom
+            assert refused.value.retry_after == pytest.approx(0.1)
             asked = caller.batcher.unreachable(1.9)
             assert isinstance(asked, DeadlineUnreachable)
-            assert asked.retry_after == pytest.approx(0.3)
+            assert asked.retry_after == pytest.approx(0.1)
             assert caller.batcher.unreachable(2.3) is None
+            assert isinstance(caller.batcher.unreachable(2.3, begun=1), DeadlineUnreachable)
             caller.send(3.0, timeout=2.3)
             await asyncio.sleep(5)
             assert len(caller.answers()) == 5

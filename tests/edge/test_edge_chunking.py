@@ -17,6 +17,7 @@ from uvicorn.server import ServerState
 from maas.config import ServerOptions
 from maas.edge.connection import Connection
 from maas.edge.edge import Edge
+from maas.edge.turns import READS, Turns
 from maas.errors import MaasError, QueueFull
 
 
@@ -26,7 +27,7 @@ class FakeDoor:
     def __init__(self) -> None:
         self.away: list[tuple[str, str]] = []
 
-    def refusal(self, path: str, in_flight: int, headers: object) -> MaasError | None:
+    def refusal(self, path: str, in_flight: int, headers: object, late: float) -> MaasError | None:
         return QueueFull("full", retry_after=2) if path.startswith("/full") else None
 
     def turned_away(self, path: str, outcome: str) -> None:
@@ -156,11 +157,12 @@ PIECES = {
 }
 
 
-def answers(parts: list[bytes]) -> tuple[bytes, bool, list[tuple[str, str]]]:
-    """What is written, whether the connection has ended, and who was turned away."""
+def answers(parts: list[bytes], reads: int = READS) -> tuple[bytes, bool, list[tuple[str, str]]]:
+    """What is written, whether the connection has ended, and who was turned away, with so many reads in a pass."""
 
     async def run() -> tuple[bytes, bool, list[tuple[str, str]]]:
         wire = Wire()
+        wire.edge.turns = Turns(reads)
         await wire.feed(parts)
         has_ended = wire.transport.is_gone or wire.transport.has_sent_eof
         wire.lose()
@@ -174,16 +176,17 @@ def answers(parts: list[bytes]) -> tuple[bytes, bool, list[tuple[str, str]]]:
 @given(
     names=st.lists(st.sampled_from(sorted(PIECES)), min_size=1, max_size=5),
     cuts=st.lists(st.integers(0, 1 << 30), max_size=30),
+    reads=st.sampled_from([1, 2, READS]),
 )
 @settings(max_examples=150, deadline=None)
 def test_same_answers_however_the_bytes_are_cut(
-    names: list[str], cuts: list[int], monkeypatch_module: None
+    names: list[str], cuts: list[int], reads: int, monkeypatch_module: None
 ) -> None:
-    """Requests of every kind, pipelined, in one piece or in many."""
+    """Requests of every kind, pipelined, in one piece or in many, at once or when it is their turn."""
     data = b"".join(PIECES[name] for name in names)
     places = sorted({0, len(data), *(cut % len(data) for cut in cuts)})
     parts = [data[start:end] for start, end in pairwise(places)]
-    assert answers(parts) == answers([data])
+    assert answers(parts, reads) == answers([data])
 
 
 @pytest.fixture(scope="module")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from tests.api.harness import Model, in_loop, recorded_logs, serving
 
 from maas.api.door import Door
+from maas.batching.priority import Priority
 from maas.errors import DeadlineUnreachable, Draining, QueueFull
 from maas.telemetry.requests import AccessPolicy, RequestRecorder
 
@@ -43,21 +46,38 @@ async def test_inference_is_refused_when_full_or_draining(path: str) -> None:
 
 @pytest.mark.parametrize("path", PATHS)
 @in_loop
-async def test_what_the_model_is_too_busy_for_is_refused_unread_but_for_terms_of_its_own(path: str) -> None:
-    """By the time that the model gives a request; who is in a hurry, or urgent, is judged when that has been read."""
+async def test_what_the_model_is_too_busy_for_is_refused_unread(path: str) -> None:
+    """By the time that the model gives a request, or the shorter one that its head asks for, less what it has waited; terms
+    that cannot be read are for the endpoint to refuse."""
     async with serving(configuration={"models": {"double": {"request_timeout": 7}}}) as service:
         door = Door(service.gateway, RequestRecorder(service.metrics, AccessPolicy()), 10)
         asked = []
 
-        def unreachable(timeout: float) -> DeadlineUnreachable:
-            asked.append(timeout)
+        def unreachable(timeout: float, priority: Priority, begun: int) -> DeadlineUnreachable:
+            asked.append((timeout, priority, begun))
             return DeadlineUnreachable("too busy", retry_after=1)
 
         service.live().batcher.unreachable = unreachable  # type: ignore[method-assign]
         assert str(door.refusal(path, 0, [(b"accept", b"*/*")])) == "too busy"
-        assert asked == [7]
-        assert door.refusal(path, 0, [(b"x-request-timeout", b"1")]) is None
-        assert door.refusal(path, 0, [(b"accept", b"*/*"), (b"x-request-priority", b"bulk")]) is None
+        door.refusal(path, 0, [(b"x-request-timeout", b"1"), (b"x-request-priority", b"Bulk")])
+        door.refusal(path, 0, [(b"x-request-timeout", b"9")], 2.0)
+        assert asked == [(7, Priority.STANDARD, 0), (1, Priority.BULK, 0), (5, Priority.STANDARD, 0)]
+        assert door.refusal(path, 0, [(b"x-request-timeout", b"soon")]) is None
+        assert door.refusal(path, 0, [(b"x-request-priority", b"mine")]) is None
+
+
+@in_loop
+async def test_requests_of_one_pass_know_of_each_other() -> None:
+    """Those that were let in and are not in the queue yet count as waiting; a pass later they are in it themselves."""
+    async with serving() as service:
+        door = Door(service.gateway, RequestRecorder(service.metrics, AccessPolicy()), 10)
+        begun = []
+        service.live().batcher.unreachable = lambda *asked: begun.append(asked[2])  # type: ignore[method-assign]
+        for _ in range(3):
+            door.refusal("/predict/double", 0)
+        await asyncio.sleep(0)
+        door.refusal("/v2/models/double/infer", 0)
+        assert begun == [0, 1, 2, 0]
 
 
 @in_loop

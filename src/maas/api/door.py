@@ -7,11 +7,14 @@ as `maas.api.app` routes them.
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Iterable
 
 from maas.api import native, open_inference
-from maas.errors import Draining, MaasError, QueueFull
+from maas.api.terms import check_priority, check_timeout
+from maas.batching.priority import Priority
+from maas.errors import Draining, InvalidRequest, MaasError, QueueFull
 from maas.gateway import Gateway
 from maas.models.live import LiveVersion
 from maas.telemetry.metrics import Labels
@@ -20,7 +23,8 @@ from maas.telemetry.requests import RequestRecorder
 _INFERENCE = re.compile(
     r"/predict/([^/]+)(?:/versions/([^/]+))?|/v2/models/([^/]+)(?:/versions/([^/]+))?/infer"
 )
-_TERMS = (b"x-request-timeout", b"x-request-priority")
+LATE = "maas.late"
+"""Where a request's scope has how many seconds ago it came, where it was not looked at at once."""
 _REMEMBERED_PATHS = 4096
 _REMEMBERED_LENGTH = 256  # characters; no path of a version that is served is longer
 _RETRY_SECONDS = 1.0  # where the server as a whole is full, no queue says when it will not be
@@ -43,11 +47,13 @@ class Door:
         self._recorder = recorder
         self.most_requests = most_requests
         self._meant: dict[str, Meant | None] = {}
+        self._begun: dict[LiveVersion, int] = {}  # requests let in, in this pass of the loop
 
     def refusal(
-        self, path: str, in_flight: int, headers: Iterable[tuple[bytes, bytes]] = ()
+        self, path: str, in_flight: int, headers: Iterable[tuple[bytes, bytes]] = (), late: float = 0.0
     ) -> MaasError | None:
-        """Why the request is not taken now, where `in_flight` others are; None where it is to be routed."""
+        """Why the request, which came `late` seconds ago, is not taken now, where `in_flight` others are; None where it is
+        to be routed."""
         meant = self._parse(path)
         if meant is None:
             return None
@@ -61,7 +67,10 @@ class Door:
         live = self._resolve(meant)
         if live is None:
             return None
-        return live.batcher.refusal() or _unreachable(live, headers)
+        refusal = live.batcher.refusal() or self._unreachable(live, headers, late)
+        if refusal is None:
+            self._note_begun(live)
+        return refusal
 
     def turned_away(self, path: str, outcome: str) -> None:
         """Count a request that ended before any endpoint knew of it, or whose caller has left."""
@@ -70,6 +79,31 @@ class Door:
             live = self._resolve(meant)
             labels: Labels | None = (live.name, live.version) if live is not None else None
             self._recorder.turned_away(labels, outcome)
+
+    def _unreachable(
+        self, live: LiveVersion, headers: Iterable[tuple[bytes, bytes]], late: float
+    ) -> MaasError | None:
+        """Whether the model is too busy for the time that it, or the head, gives the request; what stands in its body is not
+        known here. Terms that cannot be read are for the endpoint to refuse."""
+        timeout, priority = live.request_timeout, Priority.STANDARD
+        try:
+            for name, value in headers:
+                if name == b"x-request-timeout":
+                    timeout = min(
+                        timeout, check_timeout(value.decode("latin-1"), "X-Request-Timeout", "seconds")
+                    )
+                elif name == b"x-request-priority":
+                    priority = check_priority(value.decode("latin-1"))
+        except InvalidRequest:
+            return None
+        return live.batcher.unreachable(timeout - late, priority, self._begun.get(live, 0))
+
+    def _note_begun(self, live: LiveVersion) -> None:
+        """It will be in the queue only when its task has run, after the reads of this pass of the loop: until then those
+        that come behind it must know of it."""
+        if not self._begun:
+            asyncio.get_running_loop().call_soon(self._begun.clear)
+        self._begun[live] = self._begun.get(live, 0) + 1
 
     def _resolve(self, meant: Meant) -> LiveVersion | None:
         try:
@@ -87,14 +121,6 @@ class Door:
             if len(path) <= _REMEMBERED_LENGTH:
                 self._meant[path] = meant
             return meant
-
-
-def _unreachable(live: LiveVersion, headers: Iterable[tuple[bytes, bytes]]) -> MaasError | None:
-    """Whether the model is too busy for the time it gives a request. One that comes with terms of its own is judged by
-    those, when they have been read; what stands in its body is not known here."""
-    if any(name in _TERMS for name, _ in headers):
-        return None
-    return live.batcher.unreachable(live.request_timeout)
 
 
 def _parse(path: str) -> Meant | None:

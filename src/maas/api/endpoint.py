@@ -16,6 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from maas.api.body import Body, check_media
 from maas.api.codec import Codec
+from maas.api.door import LATE
 from maas.api.errors import headers_of, public, status_of
 from maas.api.operation import F, Operation, Subject
 from maas.api.request_id import request_id_of
@@ -41,7 +42,7 @@ class InferenceEndpoint(Generic[F]):
         self._recorder = recorder
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        started = time.monotonic()
+        started = time.monotonic() - scope.get(LATE, 0.0)
         headers = Headers(scope=scope)
         request_id = request_id_of(scope)
         live: LiveVersion | None = None

@@ -22,8 +22,11 @@ def parse_timeout(headers: Headers) -> tuple[float, ...]:
 def parse_priority(headers: Headers) -> Priority:
     """`X-Request-Priority`, or the standard one. Raises `InvalidRequest` for a word that names none."""
     text = headers.get("x-request-priority")
-    if text is None:
-        return Priority.STANDARD
+    return Priority.STANDARD if text is None else check_priority(text)
+
+
+def check_priority(text: str) -> Priority:
+    """Raises `InvalidRequest` for a word that names none."""
     priority = PRIORITIES.get(text.strip().lower())
     if priority is None:
         raise InvalidRequest(f"X-Request-Priority is {clip(text)!r}; it is one of {', '.join(PRIORITIES)}")

@@ -135,10 +135,13 @@ class Batcher:
             reason = f"model {self._name!r} has {self._queue.nbytes} bytes waiting; its queue holds {limits.max_bytes}"
         return None if reason is None else QueueFull(reason, retry_after=self._seconds_to_drain())
 
-    def unreachable(self, timeout: float) -> MaasError | None:
-        """Why a request on the usual terms, which may take `timeout` seconds from now, would be refused as too late."""
+    def unreachable(
+        self, timeout: float, priority: Priority = Priority.STANDARD, begun: int = 0
+    ) -> MaasError | None:
+        """Why a request that may take `timeout` seconds from now would be refused as too late, behind what is queued and
+        `begun` more that will be."""
         now = self._clock()
-        return self._unreachable(Request({}, 1, now + timeout, _nobody), now)
+        return self._unreachable(Request({}, 1, now + timeout, _nobody, priority), now, begun)
 
     def submit(self, request: Request) -> None:
         """Queue `request`. Refused at once, it is not completed: `QueueFull`, `Draining`, `DeadlineUnreachable`, or
@@ -345,14 +348,18 @@ class Batcher:
 
     # ── estimates ────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _unreachable(self, request: Request, now: float) -> MaasError | None:
+    def _unreachable(self, request: Request, now: float, begun: int = 0) -> MaasError | None:
         """The refusal where the request, by what is measured and queued, would be answered too late.
 
         One that finds an idle instance and nothing waiting is always taken: its run is what corrects a wrong measure.
         """
-        if not self._admission.refuses_unreachable or not self._instances or (self._idle and not self._queue):
+        if (
+            not self._admission.refuses_unreachable
+            or not self._instances
+            or (self._idle and not self._queue and not begun)
+        ):
             return None
-        request.foreseen = now + self._seconds_until_answer(request, now)
+        request.foreseen = now + self._seconds_until_answer(request, now, begun)
         late = request.foreseen + self._pace.margin(self._policy.max_batch_size) - request.deadline
         if late <= 0:
             return None
@@ -361,9 +368,9 @@ class Batcher:
             retry_after=late,
         )
 
-    def _seconds_until_answer(self, request: Request, now: float) -> float:
+    def _seconds_until_answer(self, request: Request, now: float, begun: int) -> float:
         size = self._policy.max_batch_size
-        full, rest = divmod(self._queue.rows_ahead(request), size)
+        full, rest = divmod(self._queue.rows_ahead(request) + begun, size)
         seconds = full // len(self._instances) * self._pace.turn_of(size)
         if not self._idle:
             ends = (batch.started + self._pace.turn_of(batch.rows) - now for batch in self._running)

@@ -22,6 +22,7 @@ import httptools
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from maas.api.door import LATE
 from maas.api.errors import HeadersTooLarge, SlowRequest, TargetTooLong
 from maas.edge.answer import render_answer
 from maas.edge.cycle import Cycle
@@ -63,6 +64,8 @@ class Connection(HttpToolsProtocol):
         self._received = 0  # bytes of the head, then of the body with its framing, in reads that are done
         self._body_since = 0.0
         self._watched: Headers = []
+        self._postponed: list[bytes] = []  # what came when it was not our turn
+        self._late = 0.0  # seconds that the current read has waited for it
 
     # ── the transport ────────────────────────────────────────────────────────────────────────────────────────
 
@@ -85,6 +88,7 @@ class Connection(HttpToolsProtocol):
             self.edge.admitted -= 1
         self.deadline = NEVER
         self._is_deaf = True
+        self._postponed = []
         self._cancel_all()
         self.flow.resume_writing()
         self.parser = None  # type: ignore[assignment]  # as uvicorn does: it holds us
@@ -92,6 +96,26 @@ class Connection(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._is_deaf:
             return
+        if self._postponed or not self.edge.turns.take(self.loop):
+            self._postpone(data)
+        else:
+            self._receive(data)
+
+    def _postpone(self, data: bytes) -> None:
+        self._postponed.append(data)
+        self.edge.turns.postpone(self)
+        if sum(map(len, self._postponed)) > HIGH_WATER_LIMIT:
+            self.flow.pause_reading()
+
+    def receive_postponed(self, late: float) -> None:
+        data, self._postponed = b"".join(self._postponed), []
+        self._late = late
+        if not self._is_deaf:
+            self._receive(data)
+        self._late = 0.0
+        self.resume_reading()
+
+    def _receive(self, data: bytes) -> None:
         self._read = len(data)
         self._is_fresh = self._phase == _IDLE
         skipped = self._parse(data)
@@ -124,6 +148,9 @@ class Connection(HttpToolsProtocol):
     def shutdown(self) -> None:
         """The server ends: who waits for an answer gets it, who is being listened to is told, the others are let go."""
         self._is_ending = True
+        if self._postponed:
+            self.edge.turns.forget(self)
+            self.receive_postponed(0.0)
         if self._is_leaving:
             self._close()
         elif self._phase != _IDLE:
@@ -192,6 +219,7 @@ class Connection(HttpToolsProtocol):
             "query_string": query,
             "headers": self.headers,
             "state": self.app_state.copy(),
+            LATE: self._late,
         }
         keep_alive = version == "1.1" and self.parser.should_keep_alive()
         self._accept(Cycle(self, scope, framing, keep_alive=keep_alive))
@@ -241,7 +269,7 @@ class Connection(HttpToolsProtocol):
 
     def _begin(self, cycle: Cycle) -> None:
         self._running = cycle
-        cycle.refusal = self.edge.door.refusal(cycle.path, len(self.tasks), cycle.headers)
+        cycle.refusal = self.edge.door.refusal(cycle.path, len(self.tasks), cycle.headers, self._late)
         if cycle.refusal is None:
             cycle.start(self.app, self.tasks)
             return
@@ -355,6 +383,8 @@ class Connection(HttpToolsProtocol):
 
     def check_reading(self, now: float) -> None:
         """Called by the sweep when the deadline is over, or reading has stopped."""
+        if self._postponed and not self.flow.read_paused:
+            return  # the client has done its part
         if self.flow.read_paused:
             # Nothing is asked of the client; and that it has left is not seen by who does not read.
             if self._peer_has_left():
@@ -403,7 +433,7 @@ class Connection(HttpToolsProtocol):
             self.parser = httptools.HttpRequestParser(self)
             self.parser.feed_data(b"POST / HTTP/1.1\r\n%b\r\n\r\n" % framing)
         if rest:
-            self.data_received(rest)
+            self._receive(rest)
 
     def _end(self, error: MaasError) -> None:
         """Read no further, and say `error` when all before it is answered. It is the answer of the request that is being

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 from maas.config import ServerOptions
 from maas.edge.head import Headers
 from maas.edge.local_callers import LocalCallers
+from maas.edge.turns import Turns
 from maas.edge.unsent import Unsent
 from maas.errors import MaasError
 
@@ -30,7 +31,7 @@ NEVER = math.inf
 class Door(Protocol):
     """Who decides on a request by its head; `maas.api.door.Door` is the one there is."""
 
-    def refusal(self, path: str, in_flight: int, headers: Headers) -> MaasError | None: ...
+    def refusal(self, path: str, in_flight: int, headers: Headers, late: float) -> MaasError | None: ...
 
     def turned_away(self, path: str, outcome: str) -> None: ...
 
@@ -60,6 +61,7 @@ class Edge:
         """Set while there is no connection."""
         self.is_empty.set()
         self._connections: set[Connection] = set()
+        self.turns = Turns()
         self.unsent = Unsent(options.write_timeout)
         self._timer: asyncio.TimerHandle | None = None
         self._default_headers: tuple[object, bytes] = (None, b"")
@@ -98,6 +100,7 @@ class Edge:
         if not self._connections:
             self.is_empty.set()
         self.unsent.forget(connection.transport)
+        self.turns.forget(connection)
 
     def has_room_for_strangers(self) -> bool:
         """Whether a connection that is one too many may stay until its client has heard so: few may, for they take the

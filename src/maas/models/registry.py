@@ -331,6 +331,9 @@ class Registry:
         pinned = self._options(name).default
         if pinned is not None:
             return versions.get(pinned)
+        if len(versions) == 1:  # as it nearly always is, for each request
+            (only,) = versions.values()
+            return only if only.order is not None else None
         return max(
             (live for live in versions.values() if live.order is not None),
             key=lambda live: (-_DISTANCE_FROM_READY[live.state], live.order),
