@@ -23,6 +23,7 @@ _PAUSE = 0.02  # seconds between a caller's requests, about
 _KILL_SECONDS = 5.0
 _RELOAD_SECONDS = 3.0
 _LOAD_SECONDS = 4.0
+_LOAD_TIMEOUT = 30.0
 
 
 @dataclass
@@ -71,7 +72,7 @@ class Traffic:
         async with httpx.AsyncClient(base_url=self.url, timeout=60) as client:
             for model in MODELS[:3]:
                 await self._expect(client, "touch", f"/predict/{model}", {"x": [1.0, 2.0]}, 200)
-            await self._expect(client, "touch", "/predict/repeat", {"n": 3}, 200)
+            await self._expect(client, "touch", "/predict/repeat", {"n": 300_000}, 200)
 
     # ── callers who must not notice ──────────────────────────────────────────────────────────────────────────
 
@@ -138,15 +139,19 @@ class Traffic:
         manifest = yaml.safe_load((staged / "model.yaml").read_text())
         (staged / "model.yaml").write_text(yaml.safe_dump(manifest | {"version": fresh.name}))
         staged.rename(fresh)
-        answer = await self._expect(client, "reload", "/admin/models/changing/load", None, 200)
-        if answer.json()["state"] == "ready":
-            self.version += 1
-            if (before := model / str(self.version - 2)).exists():
-                shutil.rmtree(before)
-        else:  # its process was killed once too often while it loaded
-            self.surprises.append(f"version {fresh.name} did not load: {answer.text}")
-            shutil.rmtree(fresh)
         await self._expect(client, "refresh", "/admin/refresh", None, 200)
+        self.version += 1
+        await self._wait_for(client, f"/v2/models/changing/versions/{self.version}/ready")
+        if (before := model / str(self.version - 2)).exists():
+            shutil.rmtree(before)
+
+    async def _wait_for(self, client: httpx.AsyncClient, path: str) -> None:
+        for _ in range(int(_LOAD_TIMEOUT / 0.05)):
+            if (await client.get(path)).status_code == 200:
+                self.outcomes["reloaded"] += 1
+                return
+            await asyncio.sleep(0.05)
+        self.surprises.append(f"{path} was not to be had within {_LOAD_TIMEOUT:g} s")
 
     async def _load_and_unload(self, client: httpx.AsyncClient) -> None:
         await self._expect(client, "unload", "/admin/models/coming/unload", None, 200)
