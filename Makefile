@@ -6,6 +6,7 @@
 PORT       := 8000
 REPOSITORY := models
 SECONDS    := 600
+TOLERANCE  := 1
 MINUTES    := 30
 PYTHON      = $(shell for python in python3.11 python3.12 python3.13 python3; do \
                 $$python -c 'import ensurepip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
@@ -54,7 +55,7 @@ fuzz: $(INSTALLED) ## fuzz the body decoders for SECONDS (600), then every opera
 	$(BIN)/pytest -m slow tests/fuzz
 
 torture: $(INSTALLED) ## break a server in every way known, and hold it to its marks (about 12 minutes)
-	$(BIN)/python -m benchmarks.torture
+	$(BIN)/python -m benchmarks.torture --tolerance $(TOLERANCE)
 
 # Their environments are made below build/torture when they are first asked for.
 torture-peers: $(INSTALLED) ## the same of LitServe and MLServer, where it applies, for comparison

@@ -55,6 +55,12 @@ def _parse_options() -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", metavar="NAME", choices=[each.name for each in SCENARIOS])
     parser.add_argument("--server", choices=sorted(ADAPTERS), default="maas", help="what is tortured")
     parser.add_argument("--rounds", type=int, default=3, help="runs of a scenario until one passes")
+    parser.add_argument(
+        "--tolerance",
+        type=float,
+        default=1,
+        help="factor by which what is measured may miss its mark; what is counted may not",
+    )
     parser.add_argument("--minutes", type=float, default=17, help="after which no round is repeated")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure of every round")
@@ -83,6 +89,7 @@ def _run(scenario: Scenario, adapter: Adapter, options: argparse.Namespace, stop
         lambda: _run_once(scenario, adapter, options.seed),
         options.rounds,
         lambda: time.monotonic() < stop,
+        options.tolerance,
     )
     verdict.seconds = time.monotonic() - started
     return verdict

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import subprocess
 import sys
@@ -129,3 +130,27 @@ def test_a_scenario_runs_from_the_command_line(tmp_path: Path) -> None:
     assert "| bad-row  | answered 7; bad one 500 |" in done.stdout
     (scenario,) = json.loads(file.read_text())["scenarios"]
     assert scenario["passed"]
+
+
+@pytest.mark.parametrize(
+    ("check", "is_tolerated"),
+    [
+        (at_most("p99", 290, 100, "ms"), True),
+        (at_most("p99", 310, 100, "ms"), False),
+        (at_most("p99", math.nan, 100, "ms"), False),
+        (at_least("goodput", 31, 90, "%"), True),
+        (at_least("goodput", 29, 90, "%"), False),
+        (at_least("goodput", 0, 90, "%"), False),
+        (at_most("crashes", 3, 2), False),
+        (at_least("requests", 2, 3), False),
+        (exactly("lost", 1, 0), False),
+    ],
+)
+def test_tolerance_is_for_what_is_measured_and_not_for_what_is_counted(
+    check: Check, is_tolerated: bool
+) -> None:
+    """A figure with a unit may miss its mark by the factor; a count may not at all."""
+    round_ = Round([check])
+    assert not round_.is_passed
+    assert round_.is_within(3) is is_tolerated
+    assert best_of("x", lambda: round_, 3, lambda: True, tolerance=3).is_passed is is_tolerated
