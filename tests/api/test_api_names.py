@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import fields
 from pathlib import Path
 from urllib.parse import quote
 
@@ -44,7 +45,7 @@ async def application(root: Path) -> AsyncIterator[tuple[FastAPI, httpx.AsyncCli
             launcher=Launcher(),
             permits=Permits(1),
             backlog=Backlog(1, 1),
-            hooks=Hooks(*[lambda *_: None] * 4),
+            hooks=Hooks(*[lambda *_: None for _ in fields(Hooks)]),
         )
 
     metrics = Metrics(list)
