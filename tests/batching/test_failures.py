@@ -419,6 +419,22 @@ def test_failed_version_leaves_nobody_waiting() -> None:
     run_virtual(scenario())
 
 
+def test_request_that_may_have_been_executed_is_never_refused() -> None:
+    """One that a process died over, and that finds no other one, is told of the death: a client repeats what was refused."""
+
+    async def scenario() -> None:
+        first = FakeInstance(SIGNATURE, fail_with=WorkerDied("killed"))
+        async with serving(first, policy=POLICY) as caller:
+            first.on_death = caller.batcher.detach
+            caller.send(1.0)
+            await asyncio.sleep(1)
+            caller.send(2.0)
+            caller.batcher.fail_waiting(ModelNotReady("given up"))
+            assert [type(error) for error in failures_of(caller)] == [WorkerDied, ModelNotReady]
+
+    run_virtual(scenario())
+
+
 def test_expired_and_abandoned_requests_are_not_run_again() -> None:
     """A death does not bring back what its caller no longer waits for."""
 

@@ -292,10 +292,11 @@ class Batcher:
         self._changed.set()
 
     def fail_waiting(self, error: MaasError) -> None:
-        """There will be no instance: complete everything that waits with `error`."""
+        """There will be no instance: complete everything that waits with `error`; what a process died over may have been
+        executed, and must not look as if it had been refused."""
         for key in list(self._queue.groups):
             for request in self._take(key, len(self._queue.groups[key]), self._clock()):
-                request.finish(error)
+                request.finish(_after_a_death(error) if request.deaths else error)
         self._changed.set()
 
     def _close(self) -> None:
@@ -384,6 +385,10 @@ class Batcher:
         if not a_batch or not self._instances:
             return 1.0
         return -(-self._queue.rows // size) * a_batch / len(self._instances)
+
+
+def _after_a_death(error: MaasError) -> WorkerDied:
+    return (Aborted if isinstance(error, Draining) else WorkerDied)(error.message)
 
 
 def _nobody(_: Outcome) -> None:

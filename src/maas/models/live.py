@@ -88,6 +88,8 @@ class LiveVersion:
         """Set when it has loaded, or failed to."""
         self.state = VersionState.LOADING
         self.reason = "it is loading"
+        self.trace = ""
+        """What led to its failure, such as a traceback of the model's own code: for the log."""
         self.example = Example()
         self.row_seconds = 0.0
         """What one row took when it had loaded."""
@@ -189,6 +191,7 @@ class LiveVersion:
 
     async def _enter_failed(self) -> None:
         error = await asyncio.shield(self._pool.failed)
+        self.trace = error.trace
         self._enter(VersionState.FAILED, error.message)
         self.batcher.fail_waiting(ModelNotReady(f"model {self.label!r} is not ready: {error.message}"))
 

@@ -148,4 +148,5 @@ def log_line(event: str, line: PrintedLine, **origin: str) -> None:
 def _log_state(live: LiveVersion) -> None:
     log = structlog.get_logger("maas.server")
     write = log.error if live.state is VersionState.FAILED else log.info
-    write(f"version_{live.state}", model=live.label, **({"reason": live.reason} if live.reason else {}))
+    told = {"reason": live.reason, "trace": live.trace}
+    write(f"version_{live.state}", model=live.label, **{key: text for key, text in told.items() if text})
