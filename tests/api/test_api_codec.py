@@ -29,10 +29,11 @@ TEXT = Model(
 
 
 def children() -> set[int]:
-    """The processes that fork servers of this one have started."""
+    """The codec processes that a fork server of this process has started."""
     found = set()
     for server in _children_of(os.getpid()):
-        found.update(_children_of(server))
+        if b"maas.api.codec_process" in Path(f"/proc/{server}/cmdline").read_bytes():
+            found.update(_children_of(server))
     return found
 
 

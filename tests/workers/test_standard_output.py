@@ -119,6 +119,9 @@ def test_last_words_of_a_killed_process_are_told(tmp_path: Path) -> None:
 def test_fork_servers_own_output_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a preloaded engine prints, and the traceback that ends a fork server, reach whoever asked."""
     monkeypatch.setattr("maas.workers.launcher.PRELOADS", {"python": ("tests.assets.no_engine",)})
+    monkeypatch.setenv(
+        "PYTHONPATH", str(Path(__file__).parents[2])
+    )  # a fork server does not look where it was started
 
     async def scenario() -> None:
         lines: list[PrintedLine] = []
