@@ -114,9 +114,9 @@ def best_of(
     may_go_on: Callable[[], bool],
     tolerance: float = 1.0,
 ) -> Verdict:
-    """Run until a round meets its marks as they are written, `rounds` are over, or there is no time for another."""
+    """Run until a round is within the tolerance, `rounds` are over, or there is no time for another."""
     verdict = Verdict(scenario, tolerance=tolerance)
-    while len(verdict.rounds) < rounds and not any(each.is_passed for each in verdict.rounds):
+    while len(verdict.rounds) < rounds and not verdict.is_passed:
         if verdict.rounds and not may_go_on():
             break
         verdict.rounds.append(run())

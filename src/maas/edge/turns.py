@@ -5,8 +5,8 @@ connection that can be read before anything else runs. With two thousand clients
 refused, one pass took as long as an answer may take, and a model that could have been busy stood idle. So a pass handles
 `READS` of them, and the others stand in line as bytes.
 
-The line is served from its end, but for every eighth turn: who has waited long is likely to be late already, and who came
-last can still be answered in time.
+The line is served in its order while it is short. Where somebody has waited for `_PATIENCE` already it is served from its
+end, but for every eighth turn: who has waited long is likely to be late, and who came last can still be answered in time.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ import time
 from collections import OrderedDict
 from typing import Protocol
 
-READS = 64
+READS = 16
+_PATIENCE = 0.04  # seconds
 _OLDEST = 8  # of so many turns one is for who has waited longest
 
 
@@ -28,8 +29,9 @@ class Waiting(Protocol):
 
 
 class Turns:
-    def __init__(self, reads: int = READS) -> None:
+    def __init__(self, reads: int = READS, patience: float = _PATIENCE) -> None:
         self._reads = reads
+        self._patience = patience
         self._left = reads
         self._line: OrderedDict[Waiting, float] = OrderedDict()
         self._is_armed = False
@@ -56,6 +58,7 @@ class Turns:
         self._left = self._reads
         now = time.monotonic()
         while self._line and self.take(loop):
-            is_for_oldest = self._left % _OLDEST == 0
+            oldest = next(iter(self._line.values()))
+            is_for_oldest = now - oldest < self._patience or self._left % _OLDEST == 0
             connection, since = self._line.popitem(last=not is_for_oldest)
             connection.receive_postponed(now - since)

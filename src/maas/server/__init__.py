@@ -10,6 +10,7 @@ Nothing here or below imports an ML framework; that happens in the model process
 from __future__ import annotations
 
 import asyncio
+import gc
 import resource
 import socket
 from collections.abc import Callable, Coroutine
@@ -75,6 +76,7 @@ async def serve(
     `Unavailable` or `ModelNotReady` where the place of `predecessor` cannot be taken."""
     launcher = Launcher(on_line=partial(log_line, "forkserver_output"))
     parts = build(configuration, launcher)
+    gc.freeze()  # what is built stays; looking through all of it for garbage would stop the loop for 50 ms
     reloader = Reloader(configuration, read, parts)
     http = HttpServer(parts.app, parts.edge)
     problem: MaasError | None = None
