@@ -182,6 +182,10 @@ def test_quarantine_looks_at_parts_of_what_is_large() -> None:
     quarantine.add({"a": large}, now=0.0)
     assert quarantine.seconds_left({"a": np.asfortranarray(large)}, 20.0) == 40.0
     assert quarantine.seconds_left({"a": large + 1}, 20.0) == 0.0
+    for place in range(0, large.size, 9973):  # within the pieces that are read and between them
+        other = large.copy()
+        other.flat[place] += 1
+        assert quarantine.seconds_left({"a": other}, 20.0) == 0.0
     assert quarantine.seconds_left({"a": large[::-1]}, 20.0) == 0.0
 
 

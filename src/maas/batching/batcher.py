@@ -111,9 +111,8 @@ class Batcher:
         self._execution = Execution(signature, self._pace, observe, clock)
         self._running: set[Batch] = set()
         self._instances: set[Instance] = set()
-        self._idle: OrderedDict[Instance, Batch | None] = (
-            OrderedDict()
-        )  # with what it ran while others waited
+        # Each with the batch that it has just run, if others were waiting.
+        self._idle: OrderedDict[Instance, Batch | None] = OrderedDict()
         self._deadlines: Deadlines[Request] = Deadlines()
         self._alarm: asyncio.Handle | None = None
         self._alarm_at = 0.0  # which uvloop's handle does not tell where the moment has come already
