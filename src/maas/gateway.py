@@ -6,8 +6,11 @@ A dialect resolves the version, is admitted, decodes the body by its signature, 
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+
+import msgspec
 
 from maas.batching.priority import Priority
 from maas.batching.request import Outcome, Request
@@ -32,17 +35,16 @@ class Readiness:
         return not self.reason
 
 
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """What a caller asks for beside the answer: the shortest of `timeouts`, in seconds from `arrived` (monotonic), ends
-    the wait, if the model's own is not shorter."""
+class Terms(msgspec.Struct):
+    """What a caller asks for beside the answer: `timeout`, in seconds from `arrived` (monotonic), ends the wait, if the
+    model's own is not shorter."""
 
     arrived: float
-    timeouts: tuple[float, ...] = ()
+    timeout: float = math.inf
     priority: Priority = Priority.STANDARD
 
     def deadline_for(self, live: LiveVersion) -> float:
-        return self.arrived + min((live.request_timeout, *self.timeouts))
+        return self.arrived + min(live.request_timeout, self.timeout)
 
 
 class Gateway:
@@ -84,20 +86,30 @@ class Gateway:
         """Why the version should not be sent traffic; empty where it may be."""
         return _SHUTTING_DOWN if self.is_leaving or self.is_draining else live.outage
 
-    async def infer(self, live: LiveVersion, inputs: Tensors, terms: Terms) -> Answer:
-        """The caller's own rows of every output.
+    def submit(
+        self, live: LiveVersion, inputs: Tensors, terms: Terms, complete: Callable[[Outcome], None]
+    ) -> Request:
+        """Queue a request; `complete` is called once, later, with its outcome, unless it is abandoned.
 
-        Raises `InvalidRequest` where `inputs` are not what the version declares, and whatever refuses, expires or
-        fails the request. Cancelled, it takes the request off the queue, or drops its rows of a running batch.
+        Raises `InvalidRequest` where `inputs` are not what the version declares, and whatever refuses the request.
         """
         rows = check_inputs(live.signature, inputs)
         if rows > live.policy.max_batch_size:
             raise InvalidRequest(
                 f"the request has {rows} rows; model {live.label!r} accepts {live.policy.max_batch_size}"
             )
-        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        request = Request(inputs, rows, terms.deadline_for(live), _completing(answer), terms.priority)
+        request = Request(inputs, rows, terms.deadline_for(live), complete, terms.priority)
         live.batcher.submit(request)
+        return request
+
+    async def infer(self, live: LiveVersion, inputs: Tensors, terms: Terms) -> Answer:
+        """The caller's own rows of every output.
+
+        Raises what `submit` does, and whatever expires or fails the request. Cancelled, it takes the request off the
+        queue, or drops its rows of a running batch.
+        """
+        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        request = self.submit(live, inputs, terms, _completing(answer))
         try:
             return await answer
         finally:

@@ -38,6 +38,9 @@ DTYPES: Mapping[str, np.dtype] = {
 Array = npt.NDArray[Any]
 """An array of any of the dtypes above."""
 
+Shapes = tuple[tuple[int, ...], ...]
+"""The shapes of a request's inputs, in the order of their declaration."""
+
 Tensors = Mapping[str, Array]
 """Arrays by tensor name, as they travel between a dialect, a batcher and a runner."""
 
@@ -81,6 +84,7 @@ class TensorSpec:
     dtype: str
     dims: tuple[int | str, ...]
     batch_axis: int | None = field(init=False)
+    numpy_dtype: np.dtype = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         if not _TENSOR_NAME.fullmatch(self.name):
@@ -100,6 +104,7 @@ class TensorSpec:
         if self.dims.count(BATCH) > 1:
             raise InvalidRequest(f"tensor {self.name!r} declares {BATCH!r} twice")
         object.__setattr__(self, "batch_axis", self.dims.index(BATCH) if BATCH in self.dims else None)
+        object.__setattr__(self, "numpy_dtype", DTYPES[self.dtype])
 
     @classmethod
     def parse(cls, name: str, declaration: str) -> TensorSpec:
@@ -116,10 +121,6 @@ class TensorSpec:
     @property
     def declaration(self) -> str:
         return f"{self.dtype}[{', '.join(map(str, self.dims))}]"
-
-    @property
-    def numpy_dtype(self) -> np.dtype:
-        return DTYPES[self.dtype]
 
     @property
     def sample_dims(self) -> tuple[int | str, ...]:
@@ -152,6 +153,9 @@ class Bounds:
             raise InvalidRequest(f"bounds {self.min}…{self.max} are empty or below 1")
 
 
+_UNBOUNDED = Bounds()
+
+
 @dataclass(frozen=True, slots=True)
 class Signature:
     """What a model takes and gives, and how long its variable dimensions may be."""
@@ -159,8 +163,20 @@ class Signature:
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     bounds: Mapping[str, Bounds] = field(default_factory=dict)
+    names: frozenset[str] = field(init=False, repr=False)
+    """Of the inputs."""
+    is_batched: bool = field(init=False, repr=False)
+    """Whether requests may be stacked; otherwise the model runs them one by one."""
+    stacks_all: bool = field(init=False, repr=False)
+    """Whether every request stacks with every other."""
+    accepted: dict[Shapes, int] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """Shapes of inputs that were checked and found right, with the rows they have; for who checks to remember."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "names", frozenset(spec.name for spec in self.inputs))
+        axes = [spec.batch_axis for spec in self.inputs]
+        object.__setattr__(self, "is_batched", any(axis is not None for axis in axes))
+        object.__setattr__(self, "stacks_all", None not in axes and not self.has_variable_dims)
         for kind, specs in (("input", self.inputs), ("output", self.outputs)):
             if not specs:
                 raise InvalidRequest(f"a model needs at least one {kind}")
@@ -189,16 +205,11 @@ class Signature:
         )
 
     @property
-    def is_batched(self) -> bool:
-        """Whether requests may be stacked; otherwise the model runs them one by one."""
-        return any(spec.batch_axis is not None for spec in self.inputs)
-
-    @property
     def has_variable_dims(self) -> bool:
         return any(isinstance(dim, str) and dim != BATCH for spec in self.inputs for dim in spec.dims)
 
     def limits_of(self, dim: str) -> Bounds:
-        return self.bounds.get(dim) or Bounds()
+        return self.bounds.get(dim, _UNBOUNDED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +229,8 @@ DEFAULT_TOLERANCES: Mapping[str, Tolerance] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+# Not frozen, these two: there is one of each for every request, and a frozen one takes three times as long to make.
+@dataclass(slots=True)
 class Timings:
     """Where an answered request spent its time, in seconds, from admission on."""
 
@@ -226,7 +238,7 @@ class Timings:
     compute: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Answer:
     """What a caller gets: its own rows of every output, and where the time went.
 

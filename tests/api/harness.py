@@ -9,6 +9,7 @@ import io
 import json
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 
 import httpx
 from fastapi import FastAPI
+from tests.api.wire import WireTransport
 from tests.fakes import FakeInstance, double
 
 from maas.api.app import create_app
@@ -34,6 +36,9 @@ from maas.telemetry.metrics import Gauges, Metrics
 from maas.telemetry.requests import AccessPolicy, RequestRecorder
 from maas.types import Tensors
 from maas.workers.launcher import Launcher
+
+DRIVER: ContextVar[str] = ContextVar("DRIVER", default="application")
+"""What stands between a test's client and the service: the application alone, or the connection with its fast lane."""
 
 
 @dataclass
@@ -155,14 +160,9 @@ async def serving(
     registry = Registry(MemoryRepository(models), settings, make_live)  # type: ignore[arg-type]
     gateway = Gateway(registry, needs_all=readiness_needs_all)
     codec = Codec(launcher, backlog, most_processes=1)
-    app = create_app(
-        gateway,
-        codec,
-        metrics,
-        RequestRecorder(metrics, access or AccessPolicy()),
-        allow_control=allow_control,
-    )
-    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    recorder = RequestRecorder(metrics, access or AccessPolicy())
+    app = create_app(gateway, codec, metrics, recorder, allow_control=allow_control)
+    transport = _transport(app, gateway, codec, recorder)
     instances: dict[str, FakeInstance] = {}
     async with (
         asyncio.TaskGroup() as group,
@@ -186,6 +186,14 @@ async def serving(
                 batcher.cancel()
             codec.close()
             await launcher.close()
+
+
+def _transport(
+    app: FastAPI, gateway: Gateway, codec: Codec, recorder: RequestRecorder
+) -> httpx.AsyncBaseTransport:
+    if DRIVER.get() == "lane":
+        return WireTransport(app, gateway, codec, recorder)
+    return httpx.ASGITransport(app, raise_app_exceptions=False)
 
 
 def in_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:

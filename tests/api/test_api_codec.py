@@ -48,7 +48,7 @@ def _children_of(pid: int) -> list[int]:
 def everything_is_heavy(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every body is read, and every answer written, in the other process."""
     monkeypatch.setattr(codec, "LARGE", -1)
-    monkeypatch.setattr(codec, "_SMALL", -1)
+    monkeypatch.setattr(codec, "SMALL", -1)
 
 
 PREDICT = "/predict/wide"

@@ -1,13 +1,15 @@
-"""What the door says of a path: only inference is refused, and only for what is known without reading."""
+"""What the door says of a target: only inference is refused, and only for what is known without reading."""
 
 from __future__ import annotations
 
 import asyncio
 
 import pytest
-from tests.api.harness import Model, in_loop, recorded_logs, serving
+from tests.api.harness import Model, Service, in_loop, recorded_logs, serving
 
 from maas.api.door import Door
+from maas.api.routes import Target, find_target
+from maas.api.terms import Asked
 from maas.batching.priority import Priority
 from maas.errors import DeadlineUnreachable, Draining, QueueFull
 from maas.telemetry.requests import AccessPolicy, RequestRecorder
@@ -29,19 +31,29 @@ OTHERS = [
 ]
 
 
+def a_door(service: Service, most_requests: int = 10) -> Door:
+    return Door(service.gateway, RequestRecorder(service.metrics, AccessPolicy()), most_requests)
+
+
+def target(path: str) -> Target:
+    found = find_target(path)
+    assert found is not None
+    return found
+
+
 @pytest.mark.parametrize("path", PATHS)
 @in_loop
 async def test_inference_is_refused_when_full_or_draining(path: str) -> None:
     """By the server's bound, by the model's queue, and while draining, which comes first."""
     async with serving(configuration={"models": {"double": {"queue_size": 1}}}) as service:
-        door = Door(service.gateway, RequestRecorder(service.metrics, AccessPolicy()), 10)
-        assert door.refusal(path, 9) is None
-        assert isinstance(door.refusal(path, 10), QueueFull)
+        door = a_door(service)
+        assert door.refusal(target(path), Asked(), 9) is None
+        assert isinstance(door.refusal(target(path), Asked(), 10), QueueFull)
         batcher = service.live().batcher
         batcher.refusal = lambda: QueueFull("its queue is full", retry_after=3)  # type: ignore[method-assign]
-        assert str(door.refusal(path, 0)) == "its queue is full"
+        assert str(door.refusal(target(path), Asked(), 0)) == "its queue is full"
         service.gateway.is_draining = True
-        assert isinstance(door.refusal(path, 10), Draining)
+        assert isinstance(door.refusal(target(path), Asked(), 10), Draining)
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -50,7 +62,7 @@ async def test_what_the_model_is_too_busy_for_is_refused_unread(path: str) -> No
     """By the time that the model gives a request, or the shorter one that its head asks for, less what it has waited; terms
     that cannot be read are for the endpoint to refuse."""
     async with serving(configuration={"models": {"double": {"request_timeout": 7}}}) as service:
-        door = Door(service.gateway, RequestRecorder(service.metrics, AccessPolicy()), 10)
+        door = a_door(service)
         asked = []
 
         def unreachable(timeout: float, priority: Priority, begun: int) -> DeadlineUnreachable:
@@ -58,37 +70,39 @@ async def test_what_the_model_is_too_busy_for_is_refused_unread(path: str) -> No
             return DeadlineUnreachable("too busy", retry_after=1)
 
         service.live().batcher.unreachable = unreachable  # type: ignore[method-assign]
-        assert str(door.refusal(path, 0, [(b"accept", b"*/*")])) == "too busy"
-        door.refusal(path, 0, [(b"x-request-timeout", b"1"), (b"x-request-priority", b"Bulk")])
-        door.refusal(path, 0, [(b"x-request-timeout", b"9")], 2.0)
+        assert str(door.refusal(target(path), Asked(), 0)) == "too busy"
+        door.refusal(target(path), Asked(1, Priority.BULK), 0)
+        door.refusal(target(path), Asked(9), 0, 2.0)
         assert asked == [(7, Priority.STANDARD, 0), (1, Priority.BULK, 0), (5, Priority.STANDARD, 0)]
-        assert door.refusal(path, 0, [(b"x-request-timeout", b"soon")]) is None
-        assert door.refusal(path, 0, [(b"x-request-priority", b"mine")]) is None
+        assert door.refusal(target(path), None, 0) is None
 
 
 @in_loop
 async def test_requests_of_one_pass_know_of_each_other() -> None:
     """Those that were let in and are not in the queue yet count as waiting; a pass later they are in it themselves."""
     async with serving() as service:
-        door = Door(service.gateway, RequestRecorder(service.metrics, AccessPolicy()), 10)
+        door = a_door(service)
         begun = []
         service.live().batcher.unreachable = lambda *asked: begun.append(asked[2])  # type: ignore[method-assign]
         for _ in range(3):
-            door.refusal("/predict/double", 0)
+            door.refusal(target("/predict/double"), Asked(), 0)
         await asyncio.sleep(0)
-        door.refusal("/v2/models/double/infer", 0)
+        door.refusal(target("/v2/models/double/infer"), Asked(), 0)
         assert begun == [0, 1, 2, 0]
 
 
-@in_loop
-async def test_nothing_else_is_refused() -> None:
+def test_nothing_else_is_for_the_door() -> None:
     """Health, metrics and what is unknown are for their routes, however full the server is."""
+    assert [find_target(path) for path in OTHERS] == [None] * len(OTHERS)
+
+
+@in_loop
+async def test_what_is_not_served_is_not_refused() -> None:
+    """That it is not there, or cannot be read, is for the endpoint to say."""
     async with serving(Model(), Model("broken", broken="it was altered")) as service:
-        door = Door(service.gateway, RequestRecorder(service.metrics, AccessPolicy()), 0)
-        assert [door.refusal(path, 99) for path in OTHERS] == [None] * len(OTHERS)
-        door = Door(service.gateway, RequestRecorder(service.metrics, AccessPolicy()), 100)
-        assert door.refusal("/predict/nobody", 1) is None
-        assert door.refusal("/predict/broken", 1) is None
+        door = a_door(service)
+        assert door.refusal(target("/predict/nobody"), Asked(), 1) is None
+        assert door.refusal(target("/predict/broken"), Asked(), 1) is None
 
 
 def test_requests_turned_away_are_counted_without_a_line() -> None:
@@ -98,9 +112,9 @@ def test_requests_turned_away_are_counted_without_a_line() -> None:
     @in_loop
     async def count() -> None:
         async with serving() as service:
-            door = Door(service.gateway, RequestRecorder(service.metrics, AccessPolicy()), 10)
+            door = a_door(service)
             for path in ("/predict/double", "/predict/nobody", "/metrics"):
-                door.turned_away(path, "cancelled")
+                door.turned_away(find_target(path), "cancelled")
             counted.extend(
                 line for line in service.metrics.expose().decode().splitlines() if "cancelled" in line
             )

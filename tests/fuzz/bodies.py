@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 from tests.fuzz.models import BOUNDS, SIGNATURES
 from tests.tensors.reference import NoTensor, reference
 
+from maas.api.codec_process import DescribedSubject
 from maas.api.errors import status_of
 from maas.api.native import PREDICT
 from maas.api.open_inference import DATATYPES, INFER
@@ -219,7 +220,7 @@ def _same(found: Reading | None, expected: Reading | None) -> bool:
 def _subject(name: str, inputs: Mapping[str, str], *, allow_non_finite: bool) -> Subject:
     used = " ".join(inputs.values())
     bounds = {dim: each for dim, each in BOUNDS.items() if dim in used}
-    return Subject(name, "1", Signature.parse(inputs, inputs, bounds), allow_non_finite)
+    return DescribedSubject(name, "1", Signature.parse(inputs, inputs, bounds), allow_non_finite)
 
 
 def _cases() -> list[Case]:

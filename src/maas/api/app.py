@@ -17,6 +17,7 @@ from maas.api.endpoint import InferenceEndpoint
 from maas.api.errors import headers_of, public, status_of
 from maas.api.openapi import document_of
 from maas.api.request_id import RequestIds, request_id_of
+from maas.api.routes import INFERENCE
 from maas.errors import MaasError
 from maas.gateway import Gateway
 from maas.telemetry.metrics import Metrics
@@ -50,13 +51,9 @@ def create_app(
         openapi_tags=_TAGS,
         generate_unique_id_function=_operation_id,
     )
-    predict = InferenceEndpoint(native.PREDICT, gateway, codec, recorder)
-    infer = InferenceEndpoint(open_inference.INFER, gateway, codec, recorder)
     app.router.routes[:0] = [
-        Route("/predict/{model}", predict, methods=["POST"]),
-        Route("/predict/{model}/versions/{version}", predict, methods=["POST"]),
-        Route("/v2/models/{model}/infer", infer, methods=["POST"]),
-        Route("/v2/models/{model}/versions/{version}/infer", infer, methods=["POST"]),
+        Route(path, InferenceEndpoint(operation, gateway, codec, recorder), methods=["POST"])
+        for path, operation in INFERENCE
     ]
     app.include_router(native.catalogue(gateway))
     app.include_router(open_inference.metadata(gateway))

@@ -29,7 +29,7 @@ from maas.workers.launcher import Launcher
 from maas.workers.slab import Slab
 
 LARGE = 256 << 10  # bytes of a body that is not parsed here, and of outputs that are not rendered here
-_SMALL = 16 << 10  # bytes that are parsed here however dense they are
+SMALL = 16 << 10  # bytes that are parsed here however dense they are
 _DENSE = 4096  # lists and objects in a body between the two
 _COPIED_AT_ONCE = 4 << 20  # bytes
 _PROCESS = "maas.api.codec_process"
@@ -78,7 +78,7 @@ class Codec:
         self, operation: Operation[F], subject: Subject, form: F, answer: Answer, deadline: float
     ) -> bytes | memoryview:
         """Raises what `operation.render` does, and `DeadlineExceeded`."""
-        if sum(map(nbytes_of, answer.outputs.values())) <= LARGE:
+        if not is_large(answer):
             return operation.render(subject, form, answer)
         columns = [Column([answer.outputs[spec.name]], None) for spec in subject.signature.outputs]
         places, nbytes = plan(columns)
@@ -152,8 +152,13 @@ class _Slots(asyncio.Semaphore):
             super().release()
 
 
+def is_large(answer: Answer) -> bool:
+    """Whether its outputs are rendered in a process of their own."""
+    return sum(map(nbytes_of, answer.outputs.values())) > LARGE
+
+
 def _is_heavy(body: Body) -> bool:
-    if body.size <= _SMALL or body.size > LARGE:
+    if body.size <= SMALL or body.size > LARGE:
         return body.size > LARGE
     whole = body.whole()
     return whole.count(b"[") + whole.count(b"{") > _DENSE

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import socket
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -27,6 +28,16 @@ from maas.workers.slab import Slab
 _OPERATIONS: dict[str, Operation[Any]] = {
     operation.name: operation for operation in (native.PREDICT, open_inference.INFER)
 }
+
+
+@dataclass(frozen=True, slots=True)
+class DescribedSubject:
+    """A version of which nothing is here but its description."""
+
+    name: str
+    version: str
+    signature: Signature
+    allow_non_finite: bool
 
 
 def serve(sock: socket.socket) -> None:
@@ -85,4 +96,4 @@ def _render(frame: Render, given: Slab) -> tuple[Rendered, Slab]:
 
 def _to_subject(described: Described) -> Subject:
     signature = Signature.parse(described.inputs, described.outputs, described.bounds)
-    return Subject(described.name, described.version, signature, described.allow_non_finite)
+    return DescribedSubject(described.name, described.version, signature, described.allow_non_finite)

@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
 import orjson
 from fastapi import APIRouter
 
@@ -22,7 +21,7 @@ from maas.models.registry import BrokenVersion
 from maas.tensors.check import check_finite
 from maas.tensors.nested import encode
 from maas.tensors.samples import decode_inputs
-from maas.types import Answer, TensorSpec
+from maas.types import MAX_RANK, Answer, TensorSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +31,18 @@ class PredictForm:
     is_single: bool
 
 
+_SINGLE, _BATCH = PredictForm(True), PredictForm(False)
+
+# The index of the first row, by the axis of the batch; what it gives is an array still if it has no dimension left.
+_FIRST: list[Any] = [(*(slice(None),) * axis, 0, ...) for axis in range(MAX_RANK)]
+
+
 def parse_predict(subject: Subject, body: bytes) -> Call[PredictForm]:
     """Raises `InvalidRequest` naming the input, what was expected and what came."""
     allow_non_finite = subject.allow_non_finite
     values = parse_object(body, allow_non_finite=allow_non_finite)
     inputs, is_single = decode_inputs(subject.signature, values, allow_non_finite=allow_non_finite)
-    return Call(inputs, PredictForm(is_single))
+    return Call(inputs, _SINGLE if is_single else _BATCH)
 
 
 def render_predict(subject: Subject, form: PredictForm, answer: Answer) -> bytes:
@@ -48,7 +53,7 @@ def render_predict(subject: Subject, form: PredictForm, answer: Answer) -> bytes
         if not answer.is_finite and not subject.allow_non_finite:
             check_finite(array, spec.name)
         if form.is_single and spec.batch_axis is not None:
-            array = np.moveaxis(array, spec.batch_axis, 0)[0, ...]  # an array still, with no dimension left
+            array = array[_FIRST[spec.batch_axis]]
         outputs[spec.name] = encode(array, spec.name)
     return dump(outputs, is_finite=answer.is_finite)
 

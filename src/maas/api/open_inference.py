@@ -57,7 +57,7 @@ def parse_infer(subject: Subject, body: bytes) -> Call[InferForm]:
     """Raises `InvalidRequest` naming the tensor, what was expected and what came."""
     request = parse_object(body, allow_non_finite=True)
     given = _by_name(_entries(request.get("inputs"), "inputs"))
-    check_names(subject.signature, given)
+    check_names(subject.signature, given.keys())
     inputs = {spec.name: _parse_input(spec, given[spec.name]) for spec in subject.signature.inputs}
     outputs = _choose_outputs(subject.signature, request.get("outputs"))
     return Call(inputs, InferForm(outputs, _parse_id(request)), _parse_timeout(request))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from maas.errors import MaasError
 from maas.types import Answer, Signature, Tensors
@@ -16,17 +16,23 @@ from maas.types import Answer, Signature, Tensors
 F = TypeVar("F")
 
 
-@dataclass(frozen=True, slots=True)
-class Subject:
+class Subject(Protocol):
     """The version that a body is about, as far as parsing and rendering need to know it."""
 
-    name: str
-    version: str
-    signature: Signature
-    allow_non_finite: bool
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def version(self) -> str: ...
+
+    @property
+    def signature(self) -> Signature: ...
+
+    @property
+    def allow_non_finite(self) -> bool: ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Call(Generic[F]):
     """A parsed request. `form` is what the dialect needs to know of it again when it renders the answer; `timeout` is how
     many seconds the request itself says it may take, None where it does not."""

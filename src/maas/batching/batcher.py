@@ -110,6 +110,11 @@ class Batcher:
         self._pace = Pace()
         self._execution = Execution(signature, self._pace, observe, clock)
         self._running: set[Batch] = set()
+        self._running_count = 0  # requests in them
+        self._full_turn = (
+            0.0  # seconds that a full batch takes, and what its answer may be late; as of the last batch
+        )
+        self._margin = 0.0
         self._instances: set[Instance] = set()
         # Each with the batch that it has just run, if others were waiting.
         self._idle: OrderedDict[Instance, Batch | None] = OrderedDict()
@@ -217,8 +222,7 @@ class Batcher:
         return f"<Batcher {self._name}: {now.waiting} waiting, {now.running} running>"
 
     def statistics(self) -> BatcherStatistics:
-        running = sum(len(batch.requests) for batch in self._running)
-        return BatcherStatistics(len(self._queue), running, len(self._idle), len(self._running))
+        return BatcherStatistics(len(self._queue), self._running_count, len(self._idle), len(self._running))
 
     def _assign(self, now: float) -> list[Batch]:
         """Take from the queue what the policy wants to run now, each batch with an instance and a permit."""
@@ -236,12 +240,13 @@ class Batcher:
             self._shares = decision.shares
             self._permits.forgo(self._changed.set)
         self._running.update(batches)
+        self._running_count += sum(len(batch.requests) for batch in batches)
         if decision.ask_again_at is not None:
             self._set_alarm(decision.ask_again_at)
         return batches
 
     def _outstanding(self) -> int:
-        return len(self._queue) + sum(len(batch.requests) for batch in self._running)
+        return len(self._queue) + self._running_count
 
     def _take(self, key: GroupKey, count: int, now: float) -> list[Request]:
         requests = self._queue.take(key, count)
@@ -285,6 +290,9 @@ class Batcher:
 
     def _end(self, batch: Batch) -> None:
         self._running.discard(batch)
+        self._running_count -= len(batch.requests)
+        self._full_turn = self._pace.turn_of(self._policy.max_batch_size)
+        self._margin = self._pace.margin(self._policy.max_batch_size)
         self._permits.release()
         if batch.instance in self._instances:
             self._idle[batch.instance] = batch if self._queue else None
@@ -351,12 +359,14 @@ class Batcher:
     def _unreachable(self, request: Request, now: float, begun: int = 0) -> MaasError | None:
         """The refusal where the request, by what is measured and queued, would be answered too late.
 
-        One that finds an idle instance and nothing waiting is always taken: its run is what corrects a wrong measure.
+        One that finds an idle instance and nothing waiting is always taken: its run is what corrects a wrong measure. So is
+        one that would be in time behind all that waits, which is the usual case and quickly seen.
         """
         if (
             not self._admission.refuses_unreachable
             or not self._instances
             or (self._idle and not self._queue and not begun)
+            or now + self._longest_wait(self._queue.rows + begun + request.rows) <= request.deadline
         ):
             return None
         request.foreseen = now + self._seconds_until_answer(request, now, begun)
@@ -367,6 +377,11 @@ class Batcher:
             f"model {self._name!r} would answer {late:.3f} s after the request's deadline",
             retry_after=late,
         )
+
+    def _longest_wait(self, rows: int) -> float:
+        """Seconds in which `rows`, the last of all, are answered, at the worst: behind a batch that has just begun."""
+        batches = rows // (self._policy.max_batch_size * len(self._instances)) + 2
+        return batches * self._full_turn + self._margin
 
     def _seconds_until_answer(self, request: Request, now: float, begun: int) -> float:
         size = self._policy.max_batch_size

@@ -22,12 +22,13 @@ import httptools
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from maas.api.door import LATE
 from maas.api.errors import HeadersTooLarge, SlowRequest, TargetTooLong
-from maas.edge.answer import render_answer
-from maas.edge.cycle import Cycle
+from maas.api.exchange import Reply
+from maas.api.routes import find_target
+from maas.edge.answer import render_head, reply_to
+from maas.edge.cycle import JOINED, Cycle
 from maas.edge.edge import NEVER, Edge
-from maas.edge.head import WATCHED, Headers, decode_path, read_framing, size_of, split_target
+from maas.edge.head import WATCHED, Head, Headers, asked_of, decode_path, read_framing, size_of, split_target
 from maas.errors import Draining, InvalidRequest, MaasError, QueueFull, TooLarge
 
 _DISCARDED = 64 << 10  # bytes of a body nobody wants that are read so that the connection lives
@@ -53,9 +54,11 @@ class Connection(HttpToolsProtocol):
         self._running: Cycle | None = None  # whose turn it is
         self._line: deque[Cycle] = deque()  # behind it
         self._incoming: Cycle | None = None  # whose body is being read
+        self._single: Cycle | None = None  # with which the current read began
         self._farewell: tuple[MaasError, str, Headers] | None = None
         self._phase = _IDLE
         self._is_admitted = False
+        self._is_beginning = False
         self._is_deaf = False
         self._is_leaving = False  # the last word is said
         self._is_ending = False  # the server is
@@ -116,6 +119,10 @@ class Connection(HttpToolsProtocol):
         self.resume_reading()
 
     def _receive(self, data: bytes) -> None:
+        if self._phase == _IDLE and (known := self.edge.heads.find(data)) is not None:
+            self._accept_known(*known)
+            return
+        self._single = None
         self._read = len(data)
         self._is_fresh = self._phase == _IDLE
         skipped = self._parse(data)
@@ -124,6 +131,8 @@ class Connection(HttpToolsProtocol):
         elif self._phase != _IDLE:
             self._received += self._read
             self._check_size()
+        elif self._single is not None and self._single.is_fast and self._single.keep_alive:
+            self.edge.heads.remember(self._single.head, data)
 
     def _parse(self, data: bytes) -> int | None:
         """Where the parser left off because the request asked for an upgrade; None where it did not."""
@@ -198,31 +207,20 @@ class Connection(HttpToolsProtocol):
             )  # what was read so far may be more than the head
         version = self.parser.get_http_version()
         framing = read_framing(version, self._watched)
-        raw_path, query = split_target(self.url)
+        target = self.edge.targets.find(self.url)
+        path = decode_path(split_target(self.url)[0]) if target is None else target.path
         if self.edge.callers is not None:
             self.edge.callers.check(self._watched)
         if framing.length and framing.length > self.edge.body_bytes:
             raise TooLarge(f"the body has {framing.length} bytes; the limit is {self.edge.body_bytes}")
         if len(self._line) >= _MOST_AHEAD:
             raise QueueFull(f"{len(self._line)} requests wait on this connection", retry_after=_RETRY_SECONDS)
-        scope = {
-            "type": "http",
-            "asgi": {"version": self.asgi_version, "spec_version": "2.3"},
-            "http_version": version,
-            "method": self.parser.get_method().decode("ascii"),
-            "server": self.server,
-            "client": self.client,
-            "scheme": self.scheme,
-            "root_path": self.root_path,
-            "path": self.root_path + decode_path(raw_path),
-            "raw_path": self.root_path.encode("ascii") + raw_path,
-            "query_string": query,
-            "headers": self.headers,
-            "state": self.app_state.copy(),
-            LATE: self._late,
-        }
+        method = self.parser.get_method().decode("ascii")
+        asked = None if target is None else asked_of(self.headers)
+        head = Head(method, version, self.url, path, self.headers, framing, target, asked)
+        is_fast = self.edge.lane.takes(head)
         keep_alive = version == "1.1" and self.parser.should_keep_alive()
-        self._accept(Cycle(self, scope, framing, keep_alive=keep_alive))
+        self._accept(Cycle(self, head, self._late, is_fast=is_fast, keep_alive=keep_alive))
 
     def on_body(self, body: bytes) -> None:
         cycle = self._incoming
@@ -247,54 +245,92 @@ class Connection(HttpToolsProtocol):
         cycle.end_body()
         if not cycle.keep_alive:
             self._is_deaf = True  # nothing after this one is asked for
-        if cycle is self._running:
-            if cycle.refusal is not None and not cycle.response_complete:
-                self._answer_refused(cycle)
-            if cycle.response_complete and cycle.keep_alive:
+        if cycle is not self._running:
+            return
+        if cycle.response_complete:
+            if cycle.keep_alive:
+                self._next()
+        elif cycle.refusal is not None:
+            self._answer_refused(cycle)
+        elif cycle.is_fast:
+            self._begin(cycle)
+            if self._running is None:
                 self._next()
 
     # ── requests in their order ──────────────────────────────────────────────────────────────────────────────
 
     def _accept(self, cycle: Cycle) -> None:
         """The head is whole. The request's turn comes when those before it are answered."""
+        self._single = cycle if self._is_fresh else None
         self._incoming = cycle
         self._phase = _BODY
         self._await_body()
         if self._running is None:
             self._begin(cycle)
         else:
-            self._line.append(cycle)
-            if len(self._line) >= _READ_AHEAD:
-                self.flow.pause_reading()
+            self._stand_in_line(cycle)
+
+    def _accept_known(self, head: Head, body: bytes) -> None:
+        """A whole request, whose head needs no second look."""
+        self.deadline = NEVER
+        cycle = Cycle(self, head, self._late, is_fast=True, keep_alive=True)
+        cycle.add_whole(body)
+        if self._running is None:
+            self._begin(cycle)
+            if self._running is None:
+                self._next()
+        else:
+            self._stand_in_line(cycle)
+
+    def _stand_in_line(self, cycle: Cycle) -> None:
+        self._line.append(cycle)
+        if len(self._line) >= _READ_AHEAD:
+            self.flow.pause_reading()
 
     def _begin(self, cycle: Cycle) -> None:
+        """Its turn has come; for one of the lane it comes when the body is whole. Answered at once, it is not running any
+        more, and whoever has begun it goes on with the next."""
         self._running = cycle
-        cycle.refusal = self.edge.door.refusal(cycle.path, len(self.tasks), cycle.headers, self._late)
+        if cycle.is_fast and cycle.more_body:
+            return
+        self._is_beginning = True
+        self._admit(cycle)
+        self._is_beginning = False
+
+    def _admit(self, cycle: Cycle) -> None:
+        cycle.refusal = self._refusal_of(cycle)
         if cycle.refusal is None:
-            cycle.start(self.app, self.tasks)
+            self._start(cycle)
             return
         cycle.discard()
         # Else when the body is there: chunks show only then how long it is, and who is told to go should have sent it.
         is_due = cycle.remaining is not None and not (self.edge.is_leaving and cycle.more_body)
         if is_due or cycle.waits_for_continue or cycle.received > _DISCARDED:
             self._answer_refused(cycle)
-            if not cycle.more_body:
-                self._running = None
+
+    def _refusal_of(self, cycle: Cycle) -> MaasError | None:
+        head = cycle.head
+        if head.target is None:
+            return None
+        in_flight = len(self.tasks) + self.edge.lane.in_flight
+        if cycle.is_fast:  # the lane asks the rest itself
+            return self.edge.door.closed(in_flight)
+        return self.edge.door.refusal(head.target, head.asked, in_flight, cycle.late)
+
+    def _start(self, cycle: Cycle) -> None:
+        """In the lane, or as a task: who does not read its answers is served no further than the application is."""
+        if cycle.is_fast and not self.flow.write_paused:
+            cycle.enter(self.edge.lane)
+        else:
+            cycle.start(self.app, self.tasks)
 
     def _answer_refused(self, cycle: Cycle) -> None:
         assert cycle.refusal is not None
         is_short = cycle.received + (cycle.remaining or 0) <= _DISCARDED
-        cycle.keep_alive = cycle.keep_alive and is_short and self.may_live_after(cycle)
-        self._write(
-            cycle.refusal,
-            cycle.path,
-            cycle.headers,
-            keep_alive=cycle.keep_alive,
-            has_body=cycle.scope["method"] != "HEAD",
-        )
-        cycle.response_started = cycle.response_complete = True
-        if not cycle.keep_alive:
-            self._leave()
+        cycle.keep_alive = cycle.keep_alive and is_short
+        head = cycle.head
+        cycle.reply(*reply_to(cycle.refusal, head.path, head.headers))
+        self.edge.door.turned_away(head.target, cycle.refusal.code)
 
     def may_live_after(self, cycle: Cycle) -> bool:
         """Whether the connection can go on once `cycle` is answered."""
@@ -307,17 +343,19 @@ class Connection(HttpToolsProtocol):
         return not (self.edge.is_leaving and is_last)  # what was sent behind it is answered first
 
     def answered(self, cycle: Cycle) -> None:
-        """The application has sent the whole answer."""
+        """The whole answer is out."""
         self.server_state.total_requests += 1
         if self.transport.is_closing():
             return
         if not cycle.keep_alive:
             self._leave()
-        elif not cycle.more_body:
-            self._next()
-        else:
+        elif cycle.more_body:
             cycle.discard()
             self.resume_reading()
+        else:
+            self._running = None
+            if not self._is_beginning:
+                self._next()
 
     def _next(self) -> None:
         """The turn is free: for the next in line, for what the edge has to say at the end, or for what comes."""
@@ -353,7 +391,7 @@ class Connection(HttpToolsProtocol):
         cancelled = [running] if running is not None and not running.is_over else []
         for cycle in (*cancelled, *self._line):
             cycle.abandon()
-            self.edge.door.turned_away(cycle.path, _CANCELLED)
+            self.edge.door.turned_away(cycle.head.target, _CANCELLED)
         self._line.clear()
         self._incoming = self._farewell = None
 
@@ -450,7 +488,7 @@ class Connection(HttpToolsProtocol):
             return
         else:
             doomed.abandon()
-            self._farewell = (error, doomed.path, doomed.headers)
+            self._farewell = (error, doomed.head.path, doomed.head.headers)
             if doomed is self._running:
                 self._running = None
             else:
@@ -476,7 +514,8 @@ class Connection(HttpToolsProtocol):
 
     def _say_farewell(self, error: MaasError, path: str, headers: Headers) -> None:
         self._farewell = None
-        self._write(error, path, headers, keep_alive=False)
+        self.write(*reply_to(error, path, headers), keep_alive=False)
+        self.edge.door.turned_away(find_target(path), error.code)
         self._linger()
 
     def _leave(self) -> None:
@@ -509,16 +548,13 @@ class Connection(HttpToolsProtocol):
     def default_headers(self) -> bytes:
         return self.edge.render_default_headers(self.server_state.default_headers)
 
-    def _write(
-        self, error: MaasError, path: str, headers: Headers, *, keep_alive: bool, has_body: bool = True
-    ) -> None:
-        answer = render_answer(
-            error,
-            path,
-            headers,
-            default_headers=self.default_headers(),
-            keep_alive=keep_alive,
-            has_body=has_body,
-        )
-        self.transport.write(answer)
-        self.edge.door.turned_away(path, error.code)
+    def write(self, reply: Reply, request_id: bytes, *, keep_alive: bool, has_body: bool = True) -> None:
+        """A whole answer. That to HEAD has no body, but its length."""
+        head = render_head(reply, request_id, default_headers=self.default_headers(), keep_alive=keep_alive)
+        if not has_body:
+            self.transport.write(head)
+        elif len(reply.content) <= JOINED:
+            self.transport.write(head + reply.content)
+        else:
+            self.transport.write(head)
+            self.transport.write(reply.content)

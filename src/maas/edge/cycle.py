@@ -9,15 +9,18 @@ from typing import TYPE_CHECKING
 from starlette.types import ASGIApp, Message, Scope
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
-from maas.edge.head import Framing, Headers
+from maas.api.door import LATE
+from maas.api.exchange import Reply
+from maas.edge.head import Head, split_target
 from maas.errors import MaasError
 
 if TYPE_CHECKING:
     from maas.edge.connection import Connection
+    from maas.edge.lane import Lane, Passage
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _BODILESS = (204, 304)
-_JOINED = 64 << 10  # bytes of a body that is worth copying to leave with its head
+JOINED = 64 << 10  # bytes of a body that is worth copying to leave with its head
 
 
 class Cycle:
@@ -33,28 +36,37 @@ class Cycle:
         "_is_taken",
         "_news",
         "_parts",
+        "_passage",
         "_unsent",
         "buffered",
         "connection",
         "disconnected",
+        "head",
+        "is_fast",
         "keep_alive",
+        "late",
         "more_body",
         "received",
         "refusal",
         "remaining",
         "response_complete",
         "response_started",
-        "scope",
         "task",
         "waits_for_continue",
     )
 
-    def __init__(self, connection: Connection, scope: Scope, framing: Framing, *, keep_alive: bool) -> None:
+    def __init__(
+        self, connection: Connection, head: Head, late: float, *, is_fast: bool, keep_alive: bool
+    ) -> None:
         self.connection = connection
-        self.scope = scope
+        self.head = head
+        self.late = late  # seconds that it had waited when it was first looked at
+        self.is_fast = is_fast  # it is for the lane, when its body is whole
         self.keep_alive = keep_alive
-        self.waits_for_continue = framing.expects_continue
-        self.remaining = framing.length  # bytes of the body that are still to come; None while nobody knows
+        self.waits_for_continue = head.framing.expects_continue
+        self.remaining = (
+            head.framing.length
+        )  # bytes of the body that are still to come; None while nobody knows
         self.received = 0  # bytes of the body
         self.more_body = True
         self.buffered = 0  # bytes that the application has not taken
@@ -63,6 +75,7 @@ class Cycle:
         self.response_complete = False
         self.refusal: MaasError | None = None
         self.task: asyncio.Task[None] | None = None
+        self._passage: Passage | None = None
         self._parts: list[bytes] = []
         self._news: asyncio.Event | None = None
         self._is_taken = False
@@ -70,16 +83,6 @@ class Cycle:
         self._is_bodiless = False
         self._is_chunked = False
         self._unsent: int | None = None  # bytes that the answer's Content-Length still promises
-
-    @property
-    def path(self) -> str:
-        path: str = self.scope["path"]
-        return path
-
-    @property
-    def headers(self) -> Headers:
-        headers: Headers = self.scope["headers"]
-        return headers
 
     @property
     def is_over(self) -> bool:
@@ -102,8 +105,22 @@ class Cycle:
         self.remaining = 0
         self._notify()
 
+    def add_whole(self, body: bytes) -> None:
+        """All of it at once."""
+        self.received = self.buffered = len(body)
+        self._parts = [body]
+        self.more_body = False
+        self.remaining = 0
+
+    def enter(self, lane: Lane) -> None:
+        """Be answered in the lane. The body is whole, and too small to have stopped the reading."""
+        body = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+        self.discard()
+        self._passage = lane.enter(self, body)
+
     def start(self, app: ASGIApp, tasks: set[asyncio.Task[None]]) -> None:
-        """The task is among `tasks` until it ends, or is abandoned, for then it may never begin."""
+        """Be answered by the application. The task is among `tasks` until it ends, or is abandoned, for then it may never
+        begin."""
         self.task = self.connection.loop.create_task(self._run(app, tasks))
         tasks.add(self.task)
 
@@ -119,6 +136,19 @@ class Cycle:
         if self.task is not None:
             self.task.cancel()
             self.connection.tasks.discard(self.task)
+        if self._passage is not None:
+            self._passage.abandon()
+
+    def reply(self, reply: Reply, request_id: bytes) -> None:
+        """The whole answer, unless one has begun or nobody waits for it."""
+        if self.response_started or self.disconnected:
+            return
+        self.response_started = self.response_complete = True
+        self.keep_alive = self.keep_alive and self.connection.may_live_after(self)
+        self.connection.write(
+            reply, request_id, keep_alive=self.keep_alive, has_body=self.head.method != "HEAD"
+        )
+        self.connection.answered(self)
 
     def _notify(self) -> None:
         if self._news is not None:
@@ -129,7 +159,7 @@ class Cycle:
     async def _run(self, app: ASGIApp, tasks: set[asyncio.Task[None]]) -> None:
         """A cancelled application is no error: its caller has left, or the server stops."""
         try:
-            await app(self.scope, self.receive, self.send)
+            await app(self._scope(), self.receive, self.send)
         except Exception as error:
             self.connection.logger.error("Exception in ASGI application", exc_info=error)
         finally:
@@ -137,6 +167,26 @@ class Cycle:
                 tasks.discard(self.task)
         if not self.response_complete and not self.disconnected:
             self.connection.transport.close()  # an answer that will not be completed must not look like one
+
+    def _scope(self) -> Scope:
+        head, connection = self.head, self.connection
+        raw_path, query = split_target(head.url)
+        return {
+            "type": "http",
+            "asgi": {"version": connection.asgi_version, "spec_version": "2.3"},
+            "http_version": head.version,
+            "method": head.method,
+            "server": connection.server,
+            "client": connection.client,
+            "scheme": connection.scheme,
+            "root_path": connection.root_path,
+            "path": connection.root_path + head.path,
+            "raw_path": connection.root_path.encode("ascii") + raw_path,
+            "query_string": query,
+            "headers": head.headers,
+            "state": connection.app_state.copy(),
+            LATE: self.late,
+        }
 
     async def receive(self) -> Message:
         """The next part of the body; when all of it was taken, the end of the exchange."""
@@ -201,9 +251,9 @@ class Cycle:
 
     def _frame(self, status: int, length: int | None) -> bytes:
         """By its length, in chunks, which a header must say, or for HTTP/1.0 by the end of the connection."""
-        self._is_bodiless = self.scope["method"] == "HEAD" or status in _BODILESS
+        self._is_bodiless = self.head.method == "HEAD" or status in _BODILESS
         self._unsent = length
-        self._is_chunked = length is None and not self._is_bodiless and self.scope["http_version"] == "1.1"
+        self._is_chunked = length is None and not self._is_bodiless and self.head.version == "1.1"
         return b"transfer-encoding: chunked\r\n" if self._is_chunked else b""
 
     def _send_body(self, body: bytes, *, more: bool) -> None:
@@ -216,7 +266,7 @@ class Cycle:
         elif self._is_chunked:
             body = self._chunk(body, more=more)
         head, self._head = self._head, b""
-        if len(body) <= _JOINED:
+        if len(body) <= JOINED:
             self.connection.transport.write(head + body)
         else:
             self.connection.transport.write(head)

@@ -10,9 +10,13 @@ import asyncio
 import math
 from typing import TYPE_CHECKING, Protocol
 
+from maas.api.routes import Target
+from maas.api.terms import Asked
 from maas.config import ServerOptions
-from maas.edge.head import Headers
+from maas.edge.heads import Heads
+from maas.edge.lane import Lane
 from maas.edge.local_callers import LocalCallers
+from maas.edge.targets import Targets
 from maas.edge.turns import Turns
 from maas.edge.unsent import Unsent
 from maas.errors import MaasError
@@ -31,9 +35,13 @@ NEVER = math.inf
 class Door(Protocol):
     """Who decides on a request by its head; `maas.api.door.Door` is the one there is."""
 
-    def refusal(self, path: str, in_flight: int, headers: Headers, late: float) -> MaasError | None: ...
+    def refusal(
+        self, target: Target, asked: Asked | None, in_flight: int, late: float
+    ) -> MaasError | None: ...
 
-    def turned_away(self, path: str, outcome: str) -> None: ...
+    def closed(self, in_flight: int) -> MaasError | None: ...
+
+    def turned_away(self, target: Target | None, outcome: str) -> None: ...
 
 
 class Edge:
@@ -47,12 +55,16 @@ class Edge:
         self,
         options: ServerOptions,
         door: Door,
+        lane: Lane,
         *,
         body_bytes: int,
         max_connections: int,
         local_only: bool,
     ) -> None:
         self.door = door
+        self.lane = lane
+        self.targets = Targets()
+        self.heads = Heads()
         self.callers = LocalCallers() if local_only else None
         self.admitted = 0  # connections that count against `max_connections`
         self.is_leaving = False
@@ -70,6 +82,7 @@ class Edge:
     def limit(self, options: ServerOptions, *, body_bytes: int, max_connections: int) -> None:
         """Hold connections to these limits, each from the next thing on that it is expected to do."""
         self.options = options
+        self.heads.forget()
         self.header_count = options.header_count  # looked at for each header
         self.body_bytes = body_bytes
         self.max_connections = max_connections

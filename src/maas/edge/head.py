@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from urllib.parse import unquote
 
 import httptools
+import msgspec
 
-from maas.errors import InvalidRequest
+from maas.api.routes import Target
+from maas.api.terms import Asked, read_asked
+from maas.errors import InvalidRequest, MaasError
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -22,6 +25,20 @@ class Framing:
 
     length: int | None
     expects_continue: bool
+
+
+class Head(msgspec.Struct):
+    """A head that was judged and found right. `target` is the inference that it asks for, None where it asks for something
+    else; `asked` is what it asks for with that, None where it cannot be read."""
+
+    method: str
+    version: str
+    url: bytes
+    path: str
+    headers: Headers
+    framing: Framing
+    target: Target | None
+    asked: Asked | None
 
 
 _EMPTY = Framing(0, False)
@@ -96,3 +113,11 @@ def decode_path(raw: bytes) -> str:
 def size_of(url: bytes, headers: Headers) -> int:
     """Bytes of the head, but for the method, the version and what stands around values."""
     return len(url) + sum(len(name) + len(value) + 4 for name, value in headers)
+
+
+def asked_of(headers: Headers) -> Asked | None:
+    """What a head asks for with an inference; None where that cannot be read."""
+    try:
+        return read_asked(headers)
+    except MaasError:
+        return None

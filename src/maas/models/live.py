@@ -77,9 +77,12 @@ class LiveVersion:
         self.manifest = stored.manifest
         self.name = stored.manifest.name
         self.version = stored.manifest.version
+        self.labels = (self.name, self.version)
+        self.label = f"{self.name}/{self.version}"
         self.order = version_order(stored.manifest.version)
         self.digest = stored.digest
         self.signature = stored.manifest.signature
+        self.allow_non_finite = stored.manifest.allow_non_finite
         self.policy = _policy(self.signature, stored.manifest.batching, options)
         self.request_timeout = options.request_timeout
         self.limit_bodies(configuration.limits.body_bytes)
@@ -127,10 +130,6 @@ class LiveVersion:
             on_death=lambda pid, code: hooks.on_death(self, pid, code),
             on_line=lambda line: hooks.on_line(self, line),
         )
-
-    @property
-    def label(self) -> str:
-        return f"{self.name}/{self.version}"
 
     def limit_bodies(self, most: int) -> None:
         """Set `body_limit`, the bytes of a JSON body, to what the largest declared request needs, but to `most` at most."""

@@ -20,6 +20,7 @@ from maas.batching.execution import BatchObservation
 from maas.batching.permits import Permits
 from maas.config import Configuration, ServerOptions
 from maas.edge.edge import Edge
+from maas.edge.lane import Lane
 from maas.errors import WorkerDied
 from maas.gateway import Gateway
 from maas.models.live import Hooks, LiveVersion, VersionState
@@ -67,6 +68,7 @@ def build(configuration: Configuration, launcher: Launcher) -> Parts:
         edge=Edge(
             configuration.server,
             door,
+            Lane(gateway, door, recorder, codec),
             body_bytes=limits.body_bytes,
             max_connections=most_connections(configuration.server),
             local_only=configuration.access == "loopback",
@@ -124,11 +126,11 @@ def _sample(registry: Registry) -> Iterable[tuple[Labels, Gauges]]:
     for live in registry.versions():
         queue, pool = live.statistics()
         instances = {state.value: count for state, count in pool.instances.items()}
-        yield (live.name, live.version), Gauges(queue.waiting, queue.running, instances, pool.deaths)
+        yield live.labels, Gauges(queue.waiting, queue.running, instances, pool.deaths)
 
 
 def _meter_batch(metrics: Metrics, live: LiveVersion, batch: BatchObservation) -> None:
-    metrics.observe_batch((live.name, live.version), batch.queued, batch.rows, batch.compute)
+    metrics.observe_batch(live.labels, batch.queued, batch.rows, batch.compute)
 
 
 def _log_ready(live: LiveVersion, pid: int) -> None:

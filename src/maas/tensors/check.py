@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 
 from maas.errors import InvalidRequest, ModelFailed
-from maas.types import BATCH, Array, Signature, Tensors, TensorSpec, clip
+from maas.types import BATCH, Array, Shapes, Signature, Tensors, TensorSpec, clip
+
+_REMEMBERED = 1024  # shapes of a signature
 
 
-def check_names(signature: Signature, names: Iterable[str]) -> None:
+def check_names(signature: Signature, names: Collection[str]) -> None:
     """Raise `InvalidRequest` unless `names` are exactly the declared inputs."""
+    if names == signature.names:
+        return
     given = set(names)
     declared = [spec.name for spec in signature.inputs]
     if unknown := given.difference(declared):
@@ -26,14 +30,18 @@ def check_inputs(signature: Signature, inputs: Tensors) -> int:
     A named dimension must have one length over all inputs, within its bounds; `batch` must be at least 1.
     A model without `batch` gets 1. Raises `InvalidRequest` naming the tensor, what was expected and what came.
     """
-    check_names(signature, inputs)
-    lengths: dict[str, tuple[int, str]] = {}
+    check_names(signature, inputs.keys())
     for spec in signature.inputs:
-        array = inputs[spec.name]
-        if array.dtype != spec.numpy_dtype:
-            raise InvalidRequest(f"input {spec.name!r} is {array.dtype}; expected {spec.dtype}")
-        _check_shape(signature, spec, array.shape, lengths)
-    return lengths[BATCH][0] if BATCH in lengths else 1
+        if inputs[spec.name].dtype != spec.numpy_dtype:
+            raise InvalidRequest(f"input {spec.name!r} is {inputs[spec.name].dtype}; expected {spec.dtype}")
+    shapes = tuple([inputs[spec.name].shape for spec in signature.inputs])
+    rows = signature.accepted.get(shapes)
+    if rows is None:
+        rows = _check_shapes(signature, shapes)
+        if len(signature.accepted) >= _REMEMBERED:
+            signature.accepted.clear()
+        signature.accepted[shapes] = rows
+    return rows
 
 
 def check_outputs(signature: Signature, outputs: Mapping[str, object], rows: int) -> None:
@@ -60,6 +68,14 @@ def check_finite(array: Array, name: str) -> None:
     """Raise `ModelFailed` with code `non_finite_output` where an output holds NaN or an infinity."""
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         raise ModelFailed(f"output {name!r} holds NaN or infinity", code="non_finite_output")
+
+
+def _check_shapes(signature: Signature, shapes: Shapes) -> int:
+    """How many rows the request has."""
+    lengths: dict[str, tuple[int, str]] = {}
+    for spec, shape in zip(signature.inputs, shapes, strict=True):
+        _check_shape(signature, spec, shape, lengths)
+    return lengths[BATCH][0] if BATCH in lengths else 1
 
 
 def _check_shape(

@@ -23,7 +23,7 @@ def decode_inputs(
 
     `values` are parsed JSON. Raises `InvalidRequest` naming the input, what was expected and what came.
     """
-    check_names(signature, values)
+    check_names(signature, values.keys())
     inputs = {}
     singles: dict[str, bool] = {}
     for spec in signature.inputs:
@@ -31,7 +31,7 @@ def decode_inputs(
         if spec.batch_axis is not None:
             singles[spec.name] = _is_single(spec, array)
             if singles[spec.name]:
-                array = np.expand_dims(array, spec.batch_axis)
+                array = array[None] if spec.batch_axis == 0 else np.expand_dims(array, spec.batch_axis)
         inputs[spec.name] = array
     if len(set(singles.values())) > 1:
         raise InvalidRequest(

@@ -14,8 +14,7 @@ def stack_key(signature: Signature, inputs: Tensors) -> Hashable:
     inputs that carry no `batch` (all requests of a batch would see the same one). It is None for the usual model,
     where every request stacks with every other, and for one whose requests run one by one anyway.
     """
-    has_batch = all(spec.batch_axis is not None for spec in signature.inputs)
-    if not signature.is_batched or (has_batch and not signature.has_variable_dims):
+    if signature.stacks_all or not signature.is_batched:
         return None
     return tuple(
         _shape_without(inputs[spec.name], spec.batch_axis)

@@ -1,0 +1,122 @@
+"""One inference request, from its head to its reply: what every driver of a hot route does, and none of it waits.
+
+A driver brings the bytes and takes them away: as an ASGI application (`maas.api.endpoint`), or straight from and to the
+connection (`maas.edge.lane`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Generic
+
+import msgspec
+
+from maas.api.errors import headers_of, public, status_of
+from maas.api.operation import Call, F, Operation
+from maas.api.terms import Asked
+from maas.batching.request import Outcome, Request
+from maas.errors import MaasError
+from maas.gateway import Gateway, Terms
+from maas.models.live import LiveVersion
+from maas.telemetry.requests import RequestRecorder
+from maas.types import Answer
+
+HeaderList = list[tuple[bytes, bytes]]
+
+_JSON = (b"content-type", b"application/json")
+
+
+class Reply(msgspec.Struct):
+    """What goes back; `headers` lack the length and the request's id, which are the driver's to set."""
+
+    status: int
+    headers: HeaderList
+    content: bytes | memoryview
+
+
+class Exchange(Generic[F]):
+    """`started` is when the request came (monotonic seconds). Ended by `answered` or `failed`, once; both record it."""
+
+    __slots__ = ("_gateway", "_recorder", "_request_id", "_started", "live", "operation", "terms")
+
+    live: LiveVersion
+    """Known once it is open."""
+    terms: Terms
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        recorder: RequestRecorder,
+        operation: Operation[F],
+        request_id: str,
+        started: float,
+    ) -> None:
+        self._gateway = gateway
+        self._recorder = recorder
+        self.operation = operation
+        self._request_id = request_id
+        self._started = started
+
+    def open(self, model: str, version: str | None) -> LiveVersion:
+        """The version that is asked. Raises `ModelNotFound`, and what refuses it any request."""
+        self.live = self._gateway.resolve(model, version)
+        self._gateway.admit(self.live)
+        return self.live
+
+    def agree(self, asked: Asked) -> None:
+        """To what the head asks for."""
+        self.terms = Terms(self._started, asked.timeout, asked.priority)
+
+    def submit(self, call: Call[F], complete: Callable[[Outcome], None]) -> Request:
+        """Queue the request; `complete` is called once, later, with its outcome. Raises what `Gateway.submit` does."""
+        self.heed(call)
+        return self._gateway.submit(self.live, call.inputs, self.terms, complete)
+
+    def heed(self, call: Call[F]) -> None:
+        """Keep to the time that the body asks for, if it does."""
+        if call.timeout is not None:
+            self.terms.timeout = min(self.terms.timeout, call.timeout)
+
+    def answered(self, answer: Answer, content: bytes | memoryview) -> Reply:
+        total = time.monotonic() - self._started
+        live = self.live
+        self._recorder.answered(live.labels, self._request_id, answer.timings, total)
+        timings = answer.timings
+        spent = b"queue;dur=%.3f, compute;dur=%.3f, total;dur=%.3f" % (
+            timings.queue * 1e3,
+            timings.compute * 1e3,
+            total * 1e3,
+        )
+        headers = [_JSON, *_version_headers(live.label, live.digest), (b"server-timing", spent)]
+        return Reply(200, headers, content)
+
+    def refused(self, error: MaasError) -> Reply:
+        """Turned away before its body was looked at: counted, but no news."""
+        self._recorder.turned_away(self.live.labels, error.code)
+        return self._reply_to(error, time.monotonic() - self._started)
+
+    def failed(self, error: Exception) -> Reply:
+        """What is not of our tree is a bug: logged whole, answered opaquely."""
+        total = time.monotonic() - self._started
+        live = self._known_version
+        self._recorder.failed(live.labels if live else None, self._request_id, error, total)
+        return self._reply_to(error, total)
+
+    @property
+    def _known_version(self) -> LiveVersion | None:
+        return getattr(self, "live", None)
+
+    def _reply_to(self, error: Exception, total: float) -> Reply:
+        live = self._known_version
+        named = _version_headers(live.label, live.digest) if live else ()
+        spent = b"total;dur=%.3f" % (total * 1e3)
+        headers = [_JSON, *named, *headers_of(error), (b"server-timing", spent)]
+        content = self.operation.render_error(public(error), self._request_id)
+        return Reply(status_of(error), headers, content)
+
+
+@lru_cache(1024)
+def _version_headers(label: str, digest: str) -> tuple[tuple[bytes, bytes], ...]:
+    return (b"x-model-version", label.encode()), (b"x-model-digest", digest.encode())

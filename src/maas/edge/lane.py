@@ -1,0 +1,145 @@
+"""The fast lane: small inference requests answered where their bytes come in, without a task, a router or ASGI messages.
+
+The other driver of the same exchange is `maas.api.endpoint`, which has what is not for here: a body that is large, comes in
+chunks or is waited for with `100 Continue`, and a client that reads more slowly than it asks. The connection keeps order,
+limits and disconnects for both alike.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Any
+
+from maas.api.body import check_length
+from maas.api.codec import SMALL, Codec, is_large
+from maas.api.door import Door
+from maas.api.exchange import Exchange, Reply
+from maas.api.operation import Call
+from maas.api.request_id import new_request_id
+from maas.batching.request import Outcome, Request
+from maas.edge.head import Head
+from maas.gateway import Gateway
+from maas.telemetry.requests import RequestRecorder
+from maas.types import Answer
+
+if TYPE_CHECKING:
+    from maas.edge.cycle import Cycle
+
+
+class Lane:
+    """`in_flight` is how many requests are on their way in it."""
+
+    def __init__(self, gateway: Gateway, door: Door, recorder: RequestRecorder, codec: Codec) -> None:
+        self.gateway = gateway
+        self.door = door
+        self.recorder = recorder
+        self.codec = codec
+        self.in_flight = 0
+
+    def takes(self, head: Head) -> bool:
+        """Whether a request with this head may be answered here, when its body is whole."""
+        length = head.framing.length
+        return (
+            head.asked is not None
+            and head.method == "POST"
+            and length is not None
+            and length <= SMALL
+            and not head.framing.expects_continue
+        )
+
+    def enter(self, cycle: Cycle, body: bytes) -> Passage:
+        """Begin a request whose body is whole. It may be answered when this returns."""
+        passage = Passage(self, cycle)
+        passage.begin(body)
+        return passage
+
+
+class Passage:
+    """One request in the lane; it replies to its cycle, once, unless it is abandoned."""
+
+    __slots__ = ("_call", "_cycle", "_exchange", "_is_over", "_lane", "_request", "_request_id", "_writing")
+
+    def __init__(self, lane: Lane, cycle: Cycle) -> None:
+        self._lane = lane
+        self._cycle = cycle
+        self._is_over = False
+        self._request: Request | None = None
+        self._writing: asyncio.Task[None] | None = None
+        self._call: Call[Any]
+        head = cycle.head
+        assert head.target is not None
+        assert head.asked is not None
+        self._request_id = head.asked.request_id or new_request_id()
+        started = time.monotonic() - cycle.late
+        self._exchange: Exchange[Any] = Exchange(
+            lane.gateway, lane.recorder, head.target.operation, self._request_id.decode(), started
+        )
+        lane.in_flight += 1
+
+    def begin(self, body: bytes) -> None:
+        head = self._cycle.head
+        target, asked = head.target, head.asked
+        assert target is not None
+        assert asked is not None
+        try:
+            live = self._exchange.open(target.model, target.version)
+            if (refusal := self._lane.door.refusal_by(live, asked, self._cycle.late)) is not None:
+                self._reply(self._exchange.refused(refusal))
+                return
+            self._exchange.agree(asked)
+            check_length(len(body), live.body_limit)
+            self._call = target.operation.parse(live, body)
+            self._request = self._exchange.submit(self._call, self._complete)
+        except Exception as error:
+            self._reply(self._exchange.failed(error))
+
+    def abandon(self) -> None:
+        """The caller has left."""
+        if self._is_over:
+            return
+        self._end()
+        if self._writing is not None:
+            self._writing.cancel()
+        if self._request is not None and not self._request.is_done:
+            self._exchange.live.batcher.abandon(self._request)
+
+    def _complete(self, outcome: Outcome) -> None:
+        """Called by the batcher, which nothing that goes wrong here may reach."""
+        if isinstance(outcome, Exception):
+            self._reply(self._exchange.failed(outcome))
+        elif is_large(outcome):
+            connection = self._cycle.connection
+            self._writing = connection.loop.create_task(self._write_elsewhere(outcome))
+            connection.tasks.add(self._writing)
+            self._writing.add_done_callback(connection.tasks.discard)
+        else:
+            self._reply(self._render(outcome))
+
+    def _render(self, answer: Answer) -> Reply:
+        exchange = self._exchange
+        try:
+            content = exchange.operation.render(exchange.live, self._call.form, answer)
+            return exchange.answered(answer, content)
+        except Exception as error:
+            return exchange.failed(error)
+
+    async def _write_elsewhere(self, answer: Answer) -> None:
+        """A large answer is written by a process of its own, and not in one go."""
+        exchange, form = self._exchange, self._call.form
+        deadline = exchange.terms.deadline_for(exchange.live)
+        try:
+            content = await self._lane.codec.render(exchange.operation, exchange.live, form, answer, deadline)
+            reply = exchange.answered(answer, content)
+        except Exception as error:
+            reply = exchange.failed(error)
+        self._reply(reply)
+
+    def _reply(self, reply: Reply) -> None:
+        if not self._is_over:
+            self._end()
+            self._cycle.reply(reply, self._request_id)
+
+    def _end(self) -> None:
+        self._is_over = True
+        self._lane.in_flight -= 1
