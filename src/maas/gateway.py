@@ -65,7 +65,8 @@ class Gateway:
         """Raise `Draining` or `ModelNotReady` unless the version may be asked now, before a body is read for it."""
         if self.is_draining:
             raise Draining(_SHUTTING_DOWN)
-        live.check_ready()
+        if live.state is not VersionState.READY:
+            live.check_ready()
 
     def readiness(self) -> Readiness:
         """Not ready while starting, while leaving or draining, and where no version can run a request right now."""

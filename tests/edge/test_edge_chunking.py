@@ -15,7 +15,7 @@ from tests.virtual_clock import run_virtual
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
-from maas.api.exchange import Reply
+from maas.api.exchange import JSON_FIELDS, Reply
 from maas.api.routes import Target
 from maas.config import ServerOptions
 from maas.edge.answer import reply_to
@@ -67,7 +67,7 @@ class FakeLane:
 
     def _answer(self, cycle: Cycle, said: bytes) -> None:
         self.in_flight -= 1
-        cycle.reply(Reply(200, [], said), b"id")
+        cycle.reply(Reply(200, JSON_FIELDS, [], said), b"id")
 
 
 class FakePassage:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from maas.errors import InvalidRequest, ModelFailed
-from maas.tensors.check import check_finite, check_inputs, check_names, check_outputs
+from maas.tensors.check import check_finite, check_inputs, check_outputs
 from maas.types import Bounds, Signature, Tensors
 
 TEXT = np.array([b"a", b"b"], dtype=object)
@@ -60,13 +60,16 @@ def test_an_input_that_is_not_as_declared_is_refused(changes: Tensors, message: 
 
 def test_names_are_exactly_the_declared_ones() -> None:
     """An unknown input and a missing one are refused with the names that there are."""
+    whole = request()
     with pytest.raises(InvalidRequest, match="unknown input 'idz'; the model takes ids, state, rate"):
-        check_names(SIGNATURE, ["ids", "state", "rate", "idz"])
+        check_inputs(SIGNATURE, {**whole, "idz": whole["ids"]})
     with pytest.raises(InvalidRequest, match="input 'state' is missing; the model takes ids, state, rate"):
-        check_names(SIGNATURE, ["ids", "rate"])
+        check_inputs(SIGNATURE, {name: whole[name] for name in ("ids", "rate")})
     with pytest.raises(InvalidRequest) as caught:
-        check_names(SIGNATURE, ["x" * 10_000])
+        check_inputs(SIGNATURE, {"x" * 10_000: whole["ids"]})
     assert len(caught.value.message) < 200
+    with pytest.raises(InvalidRequest, match="unknown input 'idz'"):
+        check_inputs(SIGNATURE, {**{name: whole[name] for name in ("ids", "rate")}, "idz": whole["state"]})
 
 
 @pytest.mark.parametrize(

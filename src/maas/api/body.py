@@ -93,8 +93,13 @@ def parse_object(body: bytes, *, allow_non_finite: bool) -> dict[str, Any]:
             raise InvalidRequest(f"the body is no JSON: {error}") from None
         value = _parse_slowly(body)
     else:
-        if len(body) <= _MAX_SLOW_JSON and body.count(b":") > _count_members(value, levels=4):
-            _parse_slowly(body)  # a colon too many: in a string, or of a member that another one replaced
+        # A colon too many is in a string, or of a member that another one replaced.
+        if (
+            len(body) <= _MAX_SLOW_JSON
+            and (colons := body.count(b":")) > (len(value) if type(value) is dict else 0)
+            and colons > _count_members(value, levels=4)
+        ):
+            _parse_slowly(body)
     if not isinstance(value, dict):
         raise InvalidRequest(f"the body is a JSON {_kind(value)}; expected an object")
     return value

@@ -72,5 +72,6 @@ class InferenceEndpoint(Generic[F]):
 
 async def _respond(send: Send, reply: Reply) -> None:
     length = (b"content-length", b"%d" % len(reply.content))
-    await send({"type": "http.response.start", "status": reply.status, "headers": [*reply.headers, length]})
+    headers = [*reply.fields.headers, *reply.extra, length]
+    await send({"type": "http.response.start", "status": reply.status, "headers": headers})
     await send({"type": "http.response.body", "body": reply.content})

@@ -25,14 +25,28 @@ from maas.types import Answer
 
 HeaderList = list[tuple[bytes, bytes]]
 
+
+class Fields(msgspec.Struct, frozen=True):
+    """Header fields that many replies share, and the same as the lines that they are on the wire."""
+
+    headers: tuple[tuple[bytes, bytes], ...]
+    lines: bytes
+
+
+def fields(*headers: tuple[bytes, bytes]) -> Fields:
+    return Fields(headers, b"".join(b"%b: %b\r\n" % header for header in headers))
+
+
 _JSON = (b"content-type", b"application/json")
+JSON_FIELDS = fields(_JSON)
 
 
 class Reply(msgspec.Struct):
-    """What goes back; `headers` lack the length and the request's id, which are the driver's to set."""
+    """What goes back. Its fields and its `extra` ones lack the length and the request's id, which are the driver's to set."""
 
     status: int
-    headers: HeaderList
+    fields: Fields
+    extra: HeaderList
     content: bytes | memoryview
 
 
@@ -89,8 +103,8 @@ class Exchange(Generic[F]):
             timings.compute * 1e3,
             total * 1e3,
         )
-        headers = [_JSON, *_version_headers(live.label, live.digest), (b"server-timing", spent)]
-        return Reply(200, headers, content)
+        named = _fields_of(live.label, live.digest)
+        return Reply(200, named, [(b"server-timing", spent)], content)
 
     def refused(self, error: MaasError) -> Reply:
         """Turned away before its body was looked at: counted, but no news."""
@@ -110,13 +124,12 @@ class Exchange(Generic[F]):
 
     def _reply_to(self, error: Exception, total: float) -> Reply:
         live = self._known_version
-        named = _version_headers(live.label, live.digest) if live else ()
-        spent = b"total;dur=%.3f" % (total * 1e3)
-        headers = [_JSON, *named, *headers_of(error), (b"server-timing", spent)]
+        named = _fields_of(live.label, live.digest) if live else JSON_FIELDS
+        extra = [*headers_of(error), (b"server-timing", b"total;dur=%.3f" % (total * 1e3))]
         content = self.operation.render_error(public(error), self._request_id)
-        return Reply(status_of(error), headers, content)
+        return Reply(status_of(error), named, extra, content)
 
 
 @lru_cache(1024)
-def _version_headers(label: str, digest: str) -> tuple[tuple[bytes, bytes], ...]:
-    return (b"x-model-version", label.encode()), (b"x-model-digest", digest.encode())
+def _fields_of(label: str, digest: str) -> Fields:
+    return fields(_JSON, (b"x-model-version", label.encode()), (b"x-model-digest", digest.encode()))

@@ -19,7 +19,7 @@ from maas.gateway import Gateway
 from maas.models.live import LiveVersion
 from maas.models.registry import BrokenVersion
 from maas.tensors.check import check_finite
-from maas.tensors.nested import encode
+from maas.tensors.nested import encode, is_plain
 from maas.tensors.samples import decode_inputs
 from maas.types import MAX_RANK, Answer, TensorSpec
 
@@ -41,7 +41,9 @@ def parse_predict(subject: Subject, body: bytes) -> Call[PredictForm]:
     """Raises `InvalidRequest` naming the input, what was expected and what came."""
     allow_non_finite = subject.allow_non_finite
     values = parse_object(body, allow_non_finite=allow_non_finite)
-    inputs, is_single = decode_inputs(subject.signature, values, allow_non_finite=allow_non_finite)
+    inputs, is_single = decode_inputs(
+        subject.signature, values, allow_non_finite=allow_non_finite, is_plain=is_plain(body)
+    )
     return Call(inputs, _SINGLE if is_single else _BATCH)
 
 

@@ -22,8 +22,8 @@ from maas.api.terms import check_timeout
 from maas.errors import InvalidRequest, MaasError
 from maas.gateway import Gateway
 from maas.models.live import LiveVersion
-from maas.tensors.check import check_names
-from maas.tensors.nested import decode, encode
+from maas.tensors.check import wrong_names
+from maas.tensors.nested import decode, encode, is_plain
 from maas.types import Answer, Array, Signature, TensorSpec, clip
 
 DATATYPES: Mapping[str, str] = {
@@ -57,8 +57,10 @@ def parse_infer(subject: Subject, body: bytes) -> Call[InferForm]:
     """Raises `InvalidRequest` naming the tensor, what was expected and what came."""
     request = parse_object(body, allow_non_finite=True)
     given = _by_name(_entries(request.get("inputs"), "inputs"))
-    check_names(subject.signature, given.keys())
-    inputs = {spec.name: _parse_input(spec, given[spec.name]) for spec in subject.signature.inputs}
+    if given.keys() != subject.signature.names:
+        raise wrong_names(subject.signature, given)
+    plain = is_plain(body)
+    inputs = {spec.name: _parse_input(spec, given[spec.name], plain) for spec in subject.signature.inputs}
     outputs = _choose_outputs(subject.signature, request.get("outputs"))
     return Call(inputs, InferForm(outputs, _parse_id(request)), _parse_timeout(request))
 
@@ -184,7 +186,7 @@ def _by_name(entries: list[tuple[str, dict[str, Any]]]) -> dict[str, dict[str, A
     return named
 
 
-def _parse_input(spec: TensorSpec, tensor: Mapping[str, Any]) -> Array:
+def _parse_input(spec: TensorSpec, tensor: Mapping[str, Any], is_plain: bool) -> Array:
     datatype = tensor.get("datatype")
     if datatype != DATATYPES[spec.dtype]:
         raise InvalidRequest(
@@ -202,7 +204,7 @@ def _parse_input(spec: TensorSpec, tensor: Mapping[str, Any]) -> Array:
         )
     if "data" not in tensor:
         raise InvalidRequest(f"input {spec.name!r} needs `data`, a list of {DATATYPES[spec.dtype]} elements")
-    array = decode(tensor["data"], spec, allow_non_finite=True)
+    array = decode(tensor["data"], spec, allow_non_finite=True, is_plain=is_plain)
     is_flat = array.ndim <= 1
     if array.size != prod(shape) or not (is_flat or list(array.shape) == shape):
         raise InvalidRequest(

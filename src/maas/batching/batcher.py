@@ -145,6 +145,8 @@ class Batcher:
         """Why a request that may take `timeout` seconds from now would be refused as too late, behind what is queued and
         `begun` more that will be."""
         now = self._clock()
+        if self._is_soon(1, now + timeout, now, begun):
+            return None
         return self._unreachable(Request({}, 1, now + timeout, _nobody, priority), now, begun)
 
     def submit(self, request: Request) -> None:
@@ -154,18 +156,24 @@ class Batcher:
         if (refusal := self.refusal(request.nbytes)) is not None:
             raise refusal
         now = self._clock()
-        if seconds := self._quarantine.seconds_left(request.inputs, now):
-            raise Quarantined(
-                f"these inputs ended a process of model {self._name!r}; refused for {seconds:.0f} s more"
-            )
-        if (unreachable := self._unreachable(request, now)) is not None:
+        if self._quarantine:
+            self._check_quarantine(request, now)
+        is_soon = self._is_soon(request.rows, request.deadline, now)
+        if not is_soon and (unreachable := self._unreachable(request, now)) is not None:
             raise unreachable
-        request.stack_key = stack_key(self._signature, request.inputs)
+        if not self._signature.stacks_all:
+            request.stack_key = stack_key(self._signature, request.inputs)
         request.arrived = now
         request.order = (request.deadline, next(self._sequence))
         self._enqueue(request)
         self._deadlines.add(request, self._outstanding())
         self._set_alarm(request.deadline)
+
+    def _check_quarantine(self, request: Request, now: float) -> None:
+        if seconds := self._quarantine.seconds_left(request.inputs, now):
+            raise Quarantined(
+                f"these inputs ended a process of model {self._name!r}; refused for {seconds:.0f} s more"
+            )
 
     def abandon(self, request: Request) -> None:
         """The caller has left: a waiting request is never run, a running one's rows are dropped."""
@@ -359,14 +367,12 @@ class Batcher:
     def _unreachable(self, request: Request, now: float, begun: int = 0) -> MaasError | None:
         """The refusal where the request, by what is measured and queued, would be answered too late.
 
-        One that finds an idle instance and nothing waiting is always taken: its run is what corrects a wrong measure. So is
-        one that would be in time behind all that waits, which is the usual case and quickly seen.
+        One that finds an idle instance and nothing waiting is always taken: its run is what corrects a wrong measure.
         """
         if (
             not self._admission.refuses_unreachable
             or not self._instances
             or (self._idle and not self._queue and not begun)
-            or now + self._longest_wait(self._queue.rows + begun + request.rows) <= request.deadline
         ):
             return None
         request.foreseen = now + self._seconds_until_answer(request, now, begun)
@@ -378,10 +384,11 @@ class Batcher:
             retry_after=late,
         )
 
-    def _longest_wait(self, rows: int) -> float:
-        """Seconds in which `rows`, the last of all, are answered, at the worst: behind a batch that has just begun."""
-        batches = rows // (self._policy.max_batch_size * len(self._instances)) + 2
-        return batches * self._full_turn + self._margin
+    def _is_soon(self, rows: int, deadline: float, now: float, begun: int = 0) -> bool:
+        """Whether a request would be in time even behind all that waits and a batch that has just begun: the usual case,
+        and quickly seen."""
+        batches = (self._queue.rows + begun + rows) // self._policy.max_batch_size + 2
+        return bool(self._instances) and now + batches * self._full_turn + self._margin <= deadline
 
     def _seconds_until_answer(self, request: Request, now: float, begun: int) -> float:
         size = self._policy.max_batch_size

@@ -22,6 +22,9 @@ class Quarantine:
     def __init__(self) -> None:
         self._until: OrderedDict[bytes, float] = OrderedDict()
 
+    def __len__(self) -> int:
+        return len(self._until)
+
     def add(self, inputs: Tensors, now: float) -> None:
         self._until[_digest(inputs)] = now + _SECONDS
         if len(self._until) > _MAX_INPUTS:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass, field
+
+import msgspec
 
 from maas.batching.priority import Priority
 from maas.types import Answer, Tensors
@@ -11,8 +12,7 @@ from maas.types import Answer, Tensors
 Outcome = Answer | Exception
 
 
-@dataclass(slots=True, eq=False)
-class Request:
+class Request(msgspec.Struct, eq=False):
     """Completed exactly once, by `finish`, unless its caller leaves first.
 
     `rows` is its extent in the batch; times are monotonic seconds. `order` puts the earliest deadline first, and
@@ -24,14 +24,14 @@ class Request:
     deadline: float
     complete: Callable[[Outcome], None]
     priority: Priority = Priority.STANDARD
-    nbytes: int = field(default=0, init=False)
-    stack_key: Hashable = field(default=None, init=False)
-    order: tuple[float, int] = field(default=(0.0, 0), init=False)
-    foreseen: float = field(default=0.0, init=False)
-    arrived: float = field(default=0.0, init=False)
-    started: float = field(default=0.0, init=False)
-    deaths: int = field(default=0, init=False)
-    is_done: bool = field(default=False, init=False)
+    nbytes: int = 0
+    stack_key: Hashable = None
+    order: tuple[float, int] = (0.0, 0)
+    foreseen: float = 0.0
+    arrived: float = 0.0
+    started: float = 0.0
+    deaths: int = 0
+    is_done: bool = False
 
     def finish(self, outcome: Outcome) -> None:
         """Complete, unless the request has expired or its caller has left."""

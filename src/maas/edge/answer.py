@@ -8,7 +8,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from maas.api.door import render_error
 from maas.api.errors import headers_of, status_of
-from maas.api.exchange import Reply
+from maas.api.exchange import JSON_FIELDS, Reply
 from maas.api.request_id import choose_request_id
 from maas.errors import MaasError
 
@@ -17,19 +17,17 @@ def reply_to(error: MaasError, path: str, headers: Iterable[tuple[bytes, bytes]]
     """`error` in the dialect of the path, and the request's id; `headers` are the request's, as far as they are known."""
     request_id = choose_request_id(headers)
     content = render_error(path, error, request_id.decode())
-    reply = Reply(status_of(error), [(b"content-type", b"application/json"), *headers_of(error)], content)
-    return reply, request_id
+    return Reply(status_of(error), JSON_FIELDS, headers_of(error), content), request_id
 
 
 def render_head(reply: Reply, request_id: bytes, *, default_headers: bytes, keep_alive: bool) -> bytes:
     """All that stands before the content."""
-    lines = [b"%b: %b\r\n" % header for header in reply.headers]
-    end = b"\r\n" if keep_alive else b"connection: close\r\n\r\n"
-    return b"%b%bcontent-length: %d\r\nx-request-id: %b\r\n%b%b" % (
+    return b"%b%b%b%bcontent-length: %d\r\nx-request-id: %b\r\n%b" % (
         STATUS_LINE[reply.status],
         default_headers,
+        reply.fields.lines,
+        b"".join([b"%b: %b\r\n" % header for header in reply.extra]),
         len(reply.content),
         request_id,
-        b"".join(lines),
-        end,
+        b"\r\n" if keep_alive else b"connection: close\r\n\r\n",
     )

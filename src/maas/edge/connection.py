@@ -534,6 +534,7 @@ class Connection(HttpToolsProtocol):
         if not may_stay or self.transport.is_closing() or not self.transport.can_write_eof():
             self._close()
             return
+        self.edge.outbox.flush()
         self.transport.write_eof()
         self.flow.resume_reading()
         self.deadline = self.edge.now + (self.edge.last_span if self._is_ending else self.edge.linger_span)
@@ -541,6 +542,7 @@ class Connection(HttpToolsProtocol):
     def _close(self) -> None:
         self._is_leaving = True
         self.deadline = NEVER
+        self.edge.outbox.flush()
         self.transport.close()
         if self.transport.get_write_buffer_size():
             self.edge.unsent.watch(self.transport, self.edge.now)
@@ -551,10 +553,10 @@ class Connection(HttpToolsProtocol):
     def write(self, reply: Reply, request_id: bytes, *, keep_alive: bool, has_body: bool = True) -> None:
         """A whole answer. That to HEAD has no body, but its length."""
         head = render_head(reply, request_id, default_headers=self.default_headers(), keep_alive=keep_alive)
-        if not has_body:
-            self.transport.write(head)
-        elif len(reply.content) <= JOINED:
-            self.transport.write(head + reply.content)
-        else:
-            self.transport.write(head)
+        if has_body and len(reply.content) <= JOINED:
+            self.edge.outbox.add(self.loop, self.transport, head + reply.content)
+            return
+        self.edge.outbox.flush()
+        self.transport.write(head)
+        if has_body:
             self.transport.write(reply.content)

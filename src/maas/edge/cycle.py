@@ -166,6 +166,7 @@ class Cycle:
             if self.task is not None:
                 tasks.discard(self.task)
         if not self.response_complete and not self.disconnected:
+            self.connection.edge.outbox.flush()
             self.connection.transport.close()  # an answer that will not be completed must not look like one
 
     def _scope(self) -> Scope:
@@ -193,7 +194,7 @@ class Cycle:
         if self.waits_for_continue:
             self.waits_for_continue = False
             if not self.response_started and not self.disconnected:
-                self.connection.transport.write(_CONTINUE)
+                self._write(_CONTINUE)
         while not (self.response_complete or self.disconnected):
             if self._parts or not (self.more_body or self._is_taken):
                 return self._take()
@@ -245,7 +246,7 @@ class Cycle:
         end = b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n"
         head = b"".join((STATUS_LINE[status], self.connection.default_headers(), block, framing, end))
         if length is None:
-            self.connection.transport.write(head)  # of a stream, whose first part may take its time
+            self._write(head)  # of a stream, whose first part may take its time
         else:
             self._head = head
 
@@ -267,14 +268,18 @@ class Cycle:
             body = self._chunk(body, more=more)
         head, self._head = self._head, b""
         if len(body) <= JOINED:
-            self.connection.transport.write(head + body)
+            self._write(head + body)
         else:
-            self.connection.transport.write(head)
-            self.connection.transport.write(body)
+            self._write(head)
+            self._write(body)
         if not more:
             self.response_complete = True
             self._notify()
             self.connection.answered(self)
+
+    def _write(self, data: bytes) -> None:
+        self.connection.edge.outbox.flush()
+        self.connection.transport.write(data)
 
     def _chunk(self, body: bytes, *, more: bool) -> bytes:
         chunk = b"%x\r\n%b\r\n" % (len(body), body) if body else b""

@@ -16,6 +16,7 @@ from maas.config import ServerOptions
 from maas.edge.heads import Heads
 from maas.edge.lane import Lane
 from maas.edge.local_callers import LocalCallers
+from maas.edge.outbox import Outbox
 from maas.edge.targets import Targets
 from maas.edge.turns import Turns
 from maas.edge.unsent import Unsent
@@ -65,6 +66,7 @@ class Edge:
         self.lane = lane
         self.targets = Targets()
         self.heads = Heads()
+        self.outbox = Outbox()
         self.callers = LocalCallers() if local_only else None
         self.admitted = 0  # connections that count against `max_connections`
         self.is_leaving = False

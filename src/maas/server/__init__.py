@@ -30,6 +30,9 @@ from maas.server.signals import Signals, signals
 from maas.telemetry.logs import logging_to
 from maas.workers.launcher import Launcher
 
+# Requests in flight are many young objects, and none of them garbage: with Python's own 700 they are looked through again and
+# again, and end among the old ones.
+_GARBAGE = (20_000, 50, 100)
 _MOVING_SECONDS = 5.0  # at least, in which callers with kept connections are sent to the successor
 
 
@@ -77,6 +80,7 @@ async def serve(
     launcher = Launcher(on_line=partial(log_line, "forkserver_output"))
     parts = build(configuration, launcher)
     gc.freeze()  # what is built stays; looking through all of it for garbage would stop the loop for 50 ms
+    gc.set_threshold(*_GARBAGE)
     reloader = Reloader(configuration, read, parts)
     http = HttpServer(parts.app, parts.edge)
     problem: MaasError | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
@@ -12,16 +12,14 @@ from maas.types import BATCH, Array, Shapes, Signature, Tensors, TensorSpec, cli
 _REMEMBERED = 1024  # shapes of a signature
 
 
-def check_names(signature: Signature, names: Collection[str]) -> None:
-    """Raise `InvalidRequest` unless `names` are exactly the declared inputs."""
-    if names == signature.names:
-        return
+def wrong_names(signature: Signature, names: Iterable[str]) -> InvalidRequest:
+    """What is wrong with `names`, which are not exactly the declared inputs."""
     given = set(names)
     declared = [spec.name for spec in signature.inputs]
     if unknown := given.difference(declared):
-        raise InvalidRequest(f"unknown input {clip(min(unknown))!r}; the model takes {', '.join(declared)}")
-    if missing := [name for name in declared if name not in given]:
-        raise InvalidRequest(f"input {missing[0]!r} is missing; the model takes {', '.join(declared)}")
+        return InvalidRequest(f"unknown input {clip(min(unknown))!r}; the model takes {', '.join(declared)}")
+    missing = next(name for name in declared if name not in given)
+    return InvalidRequest(f"input {missing!r} is missing; the model takes {', '.join(declared)}")
 
 
 def check_inputs(signature: Signature, inputs: Tensors) -> int:
@@ -30,17 +28,23 @@ def check_inputs(signature: Signature, inputs: Tensors) -> int:
     A named dimension must have one length over all inputs, within its bounds; `batch` must be at least 1.
     A model without `batch` gets 1. Raises `InvalidRequest` naming the tensor, what was expected and what came.
     """
-    check_names(signature, inputs.keys())
+    if len(inputs) != len(signature.inputs):
+        raise wrong_names(signature, inputs)
+    shapes = []
     for spec in signature.inputs:
-        if inputs[spec.name].dtype != spec.numpy_dtype:
-            raise InvalidRequest(f"input {spec.name!r} is {inputs[spec.name].dtype}; expected {spec.dtype}")
-    shapes = tuple([inputs[spec.name].shape for spec in signature.inputs])
-    rows = signature.accepted.get(shapes)
+        array = inputs.get(spec.name)
+        if array is None:
+            raise wrong_names(signature, inputs)
+        if array.dtype != spec.numpy_dtype:
+            raise InvalidRequest(f"input {spec.name!r} is {array.dtype}; expected {spec.dtype}")
+        shapes.append(array.shape)
+    key = tuple(shapes)
+    rows = signature.accepted.get(key)
     if rows is None:
-        rows = _check_shapes(signature, shapes)
+        rows = _check_shapes(signature, key)
         if len(signature.accepted) >= _REMEMBERED:
             signature.accepted.clear()
-        signature.accepted[shapes] = rows
+        signature.accepted[key] = rows
     return rows
 
 

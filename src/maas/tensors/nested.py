@@ -8,7 +8,8 @@ is no number here and `1.0` no integer. The loops run inside `map`, `set` and `c
 from __future__ import annotations
 
 import math
-from array import array as packed
+import struct
+from functools import lru_cache
 from itertools import chain
 from typing import Any
 
@@ -19,13 +20,12 @@ from maas.types import MAX_RANK, Array, TensorSpec, clip
 
 _MAX_STRINGS = 65_536  # in a tensor: each is an object, which costs what a row of numbers does
 
-_FEW = 64  # elements
-
-# Where `array` can make what NumPy would make of a list it does so in half the time, and overflow is no warning.
-_TYPECODES = {char: char for char in "fdbBhHiI"} | {
-    np.dtype(np.int64).char: "q",
-    np.dtype(np.uint64).char: "Q",
-}
+# By dtype, how `struct` writes its elements: several times as fast as NumPy reads a list, and in range or not at all.
+_TYPECODES = {
+    "float16": "e", "float32": "f", "float64": "d",
+    "int8": "b", "int16": "h", "int32": "i", "int64": "q",
+    "uint8": "B", "uint16": "H", "uint32": "I", "uint64": "Q",
+}  # fmt: skip
 
 _ELEMENT_TYPES: dict[str, frozenset[type]] = {
     "b": frozenset({bool}),
@@ -36,10 +36,21 @@ _ELEMENT_TYPES: dict[str, frozenset[type]] = {
 }
 
 
-def decode(value: object, spec: TensorSpec, *, allow_non_finite: bool = False) -> Array:
+def is_plain(text: bytes) -> bool:
+    """Whether a JSON text surely holds no booleans, no NaN and no infinities, so that what is no string is a finite number."""
+    # A byte is found, or not, many times faster than a word.
+    has_words = (b"u" in text and b"true" in text) or (b"l" in text and b"false" in text)
+    return not (has_words or (b"N" in text and b"NaN" in text) or (b"I" in text and b"Infinity" in text))
+
+
+def decode(
+    value: object, spec: TensorSpec, *, allow_non_finite: bool = False, is_plain: bool = False
+) -> Array:
     """Array of `spec`'s dtype with the elements and the rank of `value`, a parsed JSON value.
 
-    NaN and infinities are refused unless they are allowed. The rank and the dimensions are whatever the lists have; `check_inputs` compares them with the declaration.
+    NaN and infinities are refused unless they are allowed. Of a value whose text `is_plain` the numbers are not looked at one
+    by one. The rank and the dimensions are whatever the lists have; `check_inputs` compares them with the declaration. The
+    array may be read only.
     Raises `InvalidRequest` for ragged lists, elements of another kind, and numbers that the dtype cannot hold.
     """
     level: list[Any] = [value]
@@ -51,10 +62,12 @@ def decode(value: object, spec: TensorSpec, *, allow_non_finite: bool = False) -
         else:
             shape.append(_common_length(level, spec, axis=len(shape)))
             level = list(chain.from_iterable(level))
-    array = _from_flat(level, spec, shape)
-    if array.dtype.kind == "f":
-        _check_range(array, level, spec, shape, allow_non_finite)
-    return array.reshape(shape)
+    array = _from_numbers(level, spec) if is_plain else None
+    if array is None:
+        array = _from_flat(level, spec, shape)
+        if array.dtype.kind == "f":
+            _check_range(array, level, spec, shape, allow_non_finite)
+    return array if len(shape) == 1 else array.reshape(shape)
 
 
 def encode(array: Array, name: str) -> Any:
@@ -93,6 +106,22 @@ def _common_length(level: list[Any], spec: TensorSpec, axis: int) -> int:
     return lengths.pop()
 
 
+def _from_numbers(elements: list[Any], spec: TensorSpec) -> Array | None:
+    """Elements that are numbers or strings and no others; None where they are not all numbers that the dtype can hold."""
+    code = _TYPECODES.get(spec.dtype)
+    if code is None:
+        return None
+    try:
+        return np.frombuffer(_packing(code, len(elements)).pack(*elements), spec.numpy_dtype)
+    except (struct.error, OverflowError):
+        return None
+
+
+@lru_cache(1024)
+def _packing(code: str, count: int) -> struct.Struct:
+    return struct.Struct(f"{count}{code}")
+
+
 def _from_flat(elements: list[Any], spec: TensorSpec, shape: list[int]) -> Array:
     dtype = spec.numpy_dtype
     allowed = _ELEMENT_TYPES[dtype.kind]
@@ -102,8 +131,6 @@ def _from_flat(elements: list[Any], spec: TensorSpec, shape: list[int]) -> Array
     if dtype.kind == "O":
         return _encode_strings(elements, spec, shape)
     try:
-        if dtype.char in _TYPECODES:
-            return np.frombuffer(packed(_TYPECODES[dtype.char], elements), dtype)
         with np.errstate(over="ignore"):
             return np.array(elements, dtype)
     except OverflowError:
@@ -117,8 +144,6 @@ def _check_range(
     array: Array, elements: list[Any], spec: TensorSpec, shape: list[int], allow_non_finite: bool
 ) -> None:
     """Refuse an infinity that came of a finite number, and NaN and infinities themselves unless they are allowed."""
-    if _is_surely_finite(array):
-        return
     for index in np.flatnonzero(~np.isfinite(array)):
         if math.isfinite(elements[index]):
             raise InvalidRequest(
@@ -128,13 +153,6 @@ def _check_range(
             raise InvalidRequest(
                 f"{_locate(spec, shape, index)} is {elements[index]}; the model takes finite numbers"
             )
-
-
-def _is_surely_finite(array: Array) -> bool:
-    """A sum is finite only if all that it sums are. Of a few numbers Python has it before NumPy has begun."""
-    if array.size <= _FEW:
-        return math.isfinite(sum(array.tolist()))
-    return bool(np.isfinite(array).all())
 
 
 def _encode_strings(elements: list[str], spec: TensorSpec, shape: list[int]) -> Array:

@@ -11,43 +11,50 @@ from collections.abc import Mapping
 import numpy as np
 
 from maas.errors import InvalidRequest
-from maas.tensors.check import check_names
+from maas.tensors.check import wrong_names
 from maas.tensors.nested import decode
 from maas.types import Array, Signature, TensorSpec
 
 
 def decode_inputs(
-    signature: Signature, values: Mapping[str, object], *, allow_non_finite: bool
+    signature: Signature, values: Mapping[str, object], *, allow_non_finite: bool, is_plain: bool = False
 ) -> tuple[dict[str, Array], bool]:
     """Arrays with every declared dimension, and whether the batch dimension had to be inserted.
 
-    `values` are parsed JSON. Raises `InvalidRequest` naming the input, what was expected and what came.
+    `values` are parsed JSON, whose text `is_plain` or not. Raises `InvalidRequest` naming the input, what was expected and
+    what came.
     """
-    check_names(signature, values.keys())
+    if len(values) != len(signature.inputs) or not signature.names.issuperset(values):
+        raise wrong_names(signature, values)
     inputs = {}
-    singles: dict[str, bool] = {}
+    singles, batches = [], []
     for spec in signature.inputs:
-        array = decode(values[spec.name], spec, allow_non_finite=allow_non_finite)
-        if spec.batch_axis is not None:
-            singles[spec.name] = _is_single(spec, array)
-            if singles[spec.name]:
-                array = array[None] if spec.batch_axis == 0 else np.expand_dims(array, spec.batch_axis)
+        array = decode(values[spec.name], spec, allow_non_finite=allow_non_finite, is_plain=is_plain)
+        if spec.batch_axis is None:
+            pass
+        elif array.ndim == len(spec.dims) - 1:
+            array = array[None] if spec.batch_axis == 0 else np.expand_dims(array, spec.batch_axis)
+            singles.append(spec.name)
+        elif array.ndim == len(spec.dims):
+            batches.append(spec.name)
+        else:
+            raise _wrong_rank(spec, array)
         inputs[spec.name] = array
-    if len(set(singles.values())) > 1:
+    if singles and batches:
         raise InvalidRequest(
             "all inputs must be single samples or all batches; "
             + ", ".join(
-                f"{name!r} is a {'single sample' if one else 'batch'}" for name, one in singles.items()
+                f"{spec.name!r} is a {'single sample' if spec.name in singles else 'batch'}"
+                for spec in signature.inputs
+                if spec.batch_axis is not None
             )
         )
-    return inputs, any(singles.values())
+    return inputs, bool(singles)
 
 
-def _is_single(spec: TensorSpec, array: Array) -> bool:
+def _wrong_rank(spec: TensorSpec, array: Array) -> InvalidRequest:
     rank = len(spec.dims)
-    if array.ndim not in (rank, rank - 1):
-        raise InvalidRequest(
-            f"input {spec.name!r} has {array.ndim} dimensions {list(array.shape)}; expected {rank} for a batch, "
-            f"{spec.declaration}, or {rank - 1} for a single sample"
-        )
-    return array.ndim == rank - 1
+    return InvalidRequest(
+        f"input {spec.name!r} has {array.ndim} dimensions {list(array.shape)}; expected {rank} for a batch, "
+        f"{spec.declaration}, or {rank - 1} for a single sample"
+    )
