@@ -119,7 +119,9 @@ def _from_numbers(elements: list[Any], spec: TensorSpec) -> Array | None:
 
 @lru_cache(1024)
 def _packing(code: str, count: int) -> struct.Struct:
-    return struct.Struct(f"{count}{code}")
+    return struct.Struct(
+        f"={count}{code}"
+    )  # the other order of bytes, `@`, makes an infinity of what overflows
 
 
 def _from_flat(elements: list[Any], spec: TensorSpec, shape: list[int]) -> Array:
