@@ -12,6 +12,7 @@ process is, which protocol a request came by and what is measured is left to oth
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -120,10 +121,12 @@ class Batcher:
         self._idle: OrderedDict[Instance, Batch | None] = OrderedDict()
         self._deadlines: Deadlines[Request] = Deadlines()
         self._alarm: asyncio.Handle | None = None
-        self._alarm_at = 0.0  # which uvloop's handle does not tell where the moment has come already
+        self._alarm_at = math.inf  # which uvloop's handle does not tell where the moment has come already
         self._changed = asyncio.Event()
         self._drained = asyncio.Event()
         self._is_draining = False
+        self.has_refused = False
+        """Whether the last request that was looked at was refused, so that it is worth asking before the next is read."""
 
     # ── the door ─────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -152,6 +155,7 @@ class Batcher:
     def submit(self, request: Request) -> None:
         """Queue `request`. Refused at once, it is not completed: `QueueFull`, `Draining`, `DeadlineUnreachable`, or
         `Quarantined` where its inputs have ended a model process a moment ago."""
+        self.has_refused = True
         request.nbytes = sum(map(nbytes_of, request.inputs.values()))
         if (refusal := self.refusal(request.nbytes)) is not None:
             raise refusal
@@ -161,13 +165,15 @@ class Batcher:
         is_soon = self._is_soon(request.rows, request.deadline, now)
         if not is_soon and (unreachable := self._unreachable(request, now)) is not None:
             raise unreachable
+        self.has_refused = False
         if not self._signature.stacks_all:
             request.stack_key = stack_key(self._signature, request.inputs)
         request.arrived = now
         request.order = (request.deadline, next(self._sequence))
         self._enqueue(request)
-        self._deadlines.add(request, self._outstanding())
-        self._set_alarm(request.deadline)
+        self._deadlines.add(request, len(self._queue) + self._running_count)
+        if request.deadline < self._alarm_at:
+            self._set_alarm(request.deadline)
 
     def _check_quarantine(self, request: Request, now: float) -> None:
         if seconds := self._quarantine.seconds_left(request.inputs, now):
@@ -252,9 +258,6 @@ class Batcher:
         if decision.ask_again_at is not None:
             self._set_alarm(decision.ask_again_at)
         return batches
-
-    def _outstanding(self) -> int:
-        return len(self._queue) + self._running_count
 
     def _take(self, key: GroupKey, count: int, now: float) -> list[Request]:
         requests = self._queue.take(key, count)
@@ -344,15 +347,15 @@ class Batcher:
 
     def _set_alarm(self, when: float) -> None:
         """Wake at `when` at the latest."""
+        if self._alarm_at <= when:
+            return
         if self._alarm is not None:
-            if self._alarm_at <= when:
-                return
             self._alarm.cancel()
         self._alarm_at = when
         self._alarm = self._loop.call_at(when, self._ring)
 
     def _ring(self) -> None:
-        self._alarm = None
+        self._alarm, self._alarm_at = None, math.inf
         for request in self._deadlines.pop_due(self._clock() + _TIMER_SLACK):
             self._dequeue(request)
             request.finish(

@@ -33,7 +33,10 @@ class WaitingQueue:
         return self._count
 
     def add(self, request: Request) -> None:
-        group = self.groups.setdefault(_key_of(request), [])
+        key = _key_of(request)
+        group = self.groups.get(key)
+        if group is None:
+            group = self.groups[key] = []
         if group and request.order < group[-1].order:
             insort(group, request, key=_order)
         else:

@@ -275,12 +275,12 @@ class Connection(HttpToolsProtocol):
         self.deadline = NEVER
         cycle = Cycle(self, head, self._late, is_fast=True, keep_alive=True)
         cycle.add_whole(body)
-        if self._running is None:
-            self._begin(cycle)
-            if self._running is None:
-                self._next()
-        else:
+        if self._running is not None:
             self._stand_in_line(cycle)
+            return
+        self._begin(cycle)
+        if self._running is None:
+            self._next()
 
     def _stand_in_line(self, cycle: Cycle) -> None:
         self._line.append(cycle)

@@ -17,9 +17,12 @@ from maas.api.door import Door
 from maas.api.exchange import Exchange, Reply
 from maas.api.operation import Call
 from maas.api.request_id import new_request_id
+from maas.api.terms import Asked
 from maas.batching.request import Outcome, Request
 from maas.edge.head import Head
+from maas.errors import MaasError
 from maas.gateway import Gateway
+from maas.models.live import LiveVersion
 from maas.telemetry.requests import RequestRecorder
 from maas.types import Answer
 
@@ -84,7 +87,7 @@ class Passage:
         assert asked is not None
         try:
             live = self._exchange.open(target.model, target.version)
-            if (refusal := self._lane.door.refusal_by(live, asked, self._cycle.late)) is not None:
+            if live.batcher.has_refused and (refusal := self._refusal(live, asked)) is not None:
                 self._reply(self._exchange.refused(refusal))
                 return
             self._exchange.agree(asked)
@@ -93,6 +96,9 @@ class Passage:
             self._request = self._exchange.submit(self._call, self._complete)
         except Exception as error:
             self._reply(self._exchange.failed(error))
+
+    def _refusal(self, live: LiveVersion, asked: Asked) -> MaasError | None:
+        return self._lane.door.refusal_by(live, asked, self._cycle.late)
 
     def abandon(self) -> None:
         """The caller has left."""
