@@ -300,7 +300,11 @@ class Connection(HttpToolsProtocol):
     def _admit(self, cycle: Cycle) -> None:
         cycle.refusal = self._refusal_of(cycle)
         if cycle.refusal is None:
-            self._start(cycle)
+            # Who does not read its answers is served no further than the application is.
+            if cycle.is_fast and not self.flow.write_paused:
+                cycle.enter(self.edge.lane)
+            else:
+                cycle.start(self.app, self.tasks)
             return
         cycle.discard()
         # Else when the body is there: chunks show only then how long it is, and who is told to go should have sent it.
@@ -309,20 +313,13 @@ class Connection(HttpToolsProtocol):
             self._answer_refused(cycle)
 
     def _refusal_of(self, cycle: Cycle) -> MaasError | None:
-        head = cycle.head
+        edge, head = self.edge, cycle.head
+        in_flight = len(self.tasks) + edge.lane.in_flight
+        if cycle.is_fast:  # the lane asks the rest itself
+            return edge.door.closed(in_flight)
         if head.target is None:
             return None
-        in_flight = len(self.tasks) + self.edge.lane.in_flight
-        if cycle.is_fast:  # the lane asks the rest itself
-            return self.edge.door.closed(in_flight)
-        return self.edge.door.refusal(head.target, head.asked, in_flight, cycle.late)
-
-    def _start(self, cycle: Cycle) -> None:
-        """In the lane, or as a task: who does not read its answers is served no further than the application is."""
-        if cycle.is_fast and not self.flow.write_paused:
-            cycle.enter(self.edge.lane)
-        else:
-            cycle.start(self.app, self.tasks)
+        return edge.door.refusal(head.target, head.asked, in_flight, cycle.late)
 
     def _answer_refused(self, cycle: Cycle) -> None:
         assert cycle.refusal is not None

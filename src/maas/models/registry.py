@@ -48,6 +48,7 @@ class Registry:
         self._has_started = False
         self._repository = repository
         self._configuration = configuration
+        self._pinned = _pinned(configuration)
         self._make_live = make_live
         self._models: dict[str, dict[str, LiveVersion]] = {}
         self._successors: dict[
@@ -129,6 +130,7 @@ class Registry:
         Raises `BadArtifact` where that cannot be read; the configuration holds nevertheless.
         """
         self._configuration = configuration
+        self._pinned = _pinned(configuration)
         try:
             self.refresh()
         finally:
@@ -328,9 +330,8 @@ class Registry:
         versions = self._models.get(name)
         if not versions:
             return None
-        pinned = self._options(name).default
-        if pinned is not None:
-            return versions.get(pinned)
+        if name in self._pinned:
+            return versions.get(self._pinned[name])
         if len(versions) == 1:  # as it nearly always is, for each request
             (only,) = versions.values()
             return only if only.order is not None else None
@@ -350,6 +351,12 @@ class Registry:
             return ModelNotFound(f"there is no model {clip(name)!r}")
         wanted = "default version" if version is None else f"version {clip(version)!r}"
         return ModelNotFound(f"model {name!r} has no {wanted}; it has {known}")
+
+
+def _pinned(configuration: Configuration) -> dict[str, str]:
+    """The default version by the name of a model, where the configuration names one; looked up for each request."""
+    models = configuration.models.items()
+    return {name: options.default for name, options in models if options.default is not None}
 
 
 def _is_higher(one: LiveVersion, other: LiveVersion) -> bool:

@@ -54,7 +54,7 @@ class Column:
 
 def nbytes_of(array: Array) -> int:
     """Bytes of the elements themselves."""
-    return sum(map(len, array.flat)) if array.dtype.kind == "O" else array.nbytes
+    return sum(map(len, array.flat)) if array.dtype.hasobject else array.nbytes
 
 
 def plan(columns: Sequence[Column]) -> tuple[list[Place], int]:

@@ -24,11 +24,13 @@ def decode_inputs(
     `values` are parsed JSON, whose text `is_plain` or not. Raises `InvalidRequest` naming the input, what was expected and
     what came.
     """
-    if len(values) != len(signature.inputs) or not signature.names.issuperset(values):
+    if len(values) != len(signature.inputs):
         raise wrong_names(signature, values)
     inputs = {}
     singles, batches = [], []
     for spec in signature.inputs:
+        if spec.name not in values:
+            raise wrong_names(signature, values)
         array = decode(values[spec.name], spec, allow_non_finite=allow_non_finite, is_plain=is_plain)
         if spec.batch_axis is None:
             pass
