@@ -10,6 +10,7 @@ import numpy as np
 
 from maas.batching.execution import BatchResult
 from maas.errors import ComputeTimeout, WorkerDied
+from maas.tensors.stack import stack
 from maas.types import Signature, Tensors
 
 
@@ -48,9 +49,7 @@ class FakeInstance:
 
     def _stack(self, requests: Sequence[Tensors], rows: int) -> Mapping[str, np.ndarray]:
         stacked = {}
-        for spec in self.signature.inputs:
-            parts = [inputs[spec.name] for inputs in requests]
-            axis = spec.batch_axis
-            stacked[spec.name] = parts[0] if axis is None else np.concatenate(parts, axis=axis)
-            assert axis is None or stacked[spec.name].shape[axis] == rows
+        for spec, column in zip(self.signature.inputs, stack(self.signature, requests), strict=True):
+            stacked[spec.name] = column.stacked()
+            assert spec.batch_axis is None or stacked[spec.name].shape[spec.batch_axis] == rows
         return stacked

@@ -7,8 +7,9 @@ valid; what is wrong with a declaration is said by `InvalidRequest` when it is c
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -141,19 +142,43 @@ def _check_dimension(tensor: str, dim: int | str) -> None:
         )
 
 
+Pad = bool | int | float | str
+"""One element that makes a tensor longer; a text for `bytes`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """How long a variable dimension may be: `min` ≤ length ≤ `max` (None: no maximum is declared)."""
+    """How long a variable dimension may be: `min` ≤ length ≤ `max` (None: no maximum is declared).
+
+    With `pad` requests of different lengths may share a batch: the shorter are made as long as the longest with that
+    element, by input or one for all inputs that carry the dimension. Without it they never do.
+    """
 
     min: int = 1
     max: int | None = None
+    pad: Pad | Mapping[str, Pad] | None = None
 
     def __post_init__(self) -> None:
         if self.min < 1 or (self.max is not None and self.max < self.min):
             raise InvalidRequest(f"bounds {self.min}…{self.max} are empty or below 1")
+        if self.pad is not None and self.max is None:
+            raise InvalidRequest("a dimension that is padded needs a `max`: up to there it is proven")
 
 
 _UNBOUNDED = Bounds()
+
+Lengths = tuple[int, ...]
+"""Of a request's variable dimensions, in the order of its signature's."""
+
+
+@dataclass(frozen=True, slots=True)
+class VariableDim:
+    """A variable dimension, an input and an axis at which its length is found, and whether it may be padded."""
+
+    name: str
+    tensor: str
+    axis: int
+    is_padded: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +194,10 @@ class Signature:
     """Whether requests may be stacked; otherwise the model runs them one by one."""
     stacks_all: bool = field(init=False, repr=False)
     """Whether every request stacks with every other."""
+    variable: tuple[VariableDim, ...] = field(init=False, repr=False)
+    """The variable dimensions in the order in which the inputs name them."""
+    pads: Mapping[str, Pad | bytes] = field(init=False, repr=False)
+    """By input, what makes its padded dimensions longer."""
     accepted: dict[Shapes, int] = field(default_factory=dict, init=False, repr=False, compare=False)
     """Shapes of inputs that were checked and found right, with the rows they have; for who checks to remember."""
 
@@ -176,7 +205,9 @@ class Signature:
         object.__setattr__(self, "names", frozenset(spec.name for spec in self.inputs))
         axes = [spec.batch_axis for spec in self.inputs]
         object.__setattr__(self, "is_batched", any(axis is not None for axis in axes))
-        object.__setattr__(self, "stacks_all", None not in axes and not self.has_variable_dims)
+        object.__setattr__(self, "variable", tuple(_variable_dims(self.inputs, self.bounds)))
+        is_fixed = all(dim.is_padded for dim in self.variable)
+        object.__setattr__(self, "stacks_all", None not in axes and is_fixed)
         for kind, specs in (("input", self.inputs), ("output", self.outputs)):
             if not specs:
                 raise InvalidRequest(f"a model needs at least one {kind}")
@@ -192,6 +223,7 @@ class Signature:
             raise InvalidRequest(
                 f"bounds for {sorted(unknown) or [BATCH]}, which are no variable dimensions of an input"
             )
+        object.__setattr__(self, "pads", _pads(self.inputs, self.bounds))
 
     @classmethod
     def parse(
@@ -204,12 +236,90 @@ class Signature:
             bounds,
         )
 
-    @property
-    def has_variable_dims(self) -> bool:
-        return any(isinstance(dim, str) and dim != BATCH for spec in self.inputs for dim in spec.dims)
+    def lengths_of(self, inputs: Tensors) -> Lengths:
+        """How long the variable dimensions are in `inputs`, which have been checked."""
+        return tuple(inputs[dim.tensor].shape[dim.axis] for dim in self.variable)
+
+    def padded_axes(self, spec: TensorSpec) -> tuple[int, ...]:
+        """The axes of a tensor along which it is padded, or cut back."""
+        padded = {dim.name for dim in self.variable if dim.is_padded}
+        return tuple(axis for axis, dim in enumerate(spec.dims) if dim in padded)
 
     def limits_of(self, dim: str) -> Bounds:
         return self.bounds.get(dim, _UNBOUNDED)
+
+
+def _variable_dims(specs: Sequence[TensorSpec], bounds: Mapping[str, Bounds]) -> list[VariableDim]:
+    found: dict[str, VariableDim] = {}
+    for spec in specs:
+        for axis, dim in enumerate(spec.dims):
+            if isinstance(dim, str) and dim != BATCH and dim not in found:
+                found[dim] = VariableDim(dim, spec.name, axis, bounds.get(dim, _UNBOUNDED).pad is not None)
+    return list(found.values())
+
+
+def _pads(specs: Sequence[TensorSpec], bounds: Mapping[str, Bounds]) -> dict[str, Pad | bytes]:
+    """One element for each input that carries a padded dimension."""
+    pads: dict[str, Pad | bytes] = {}
+    for dim, limits in bounds.items():
+        if limits.pad is None:
+            continue
+        carriers = [spec for spec in specs if dim in spec.dims]
+        if isinstance(limits.pad, Mapping):
+            _check_carriers(dim, limits.pad, carriers)
+        for spec in carriers:
+            if spec.batch_axis is None:
+                raise InvalidRequest(
+                    f"dimension {dim!r} is padded, but input {spec.name!r}, which carries it, has no {BATCH!r}"
+                )
+            pad = limits.pad[spec.name] if isinstance(limits.pad, Mapping) else limits.pad
+            element = _element(dim, spec, pad)
+            if pads.setdefault(spec.name, element) != element:
+                raise InvalidRequest(
+                    f"input {spec.name!r} is padded with {element!r} along {dim!r}, but with {pads[spec.name]!r} "
+                    "along another dimension"
+                )
+    return pads
+
+
+def _check_carriers(dim: str, pads: Mapping[str, Pad], carriers: Sequence[TensorSpec]) -> None:
+    names = [spec.name for spec in carriers]
+    for name in names:
+        if name not in pads:
+            raise InvalidRequest(f"dimension {dim!r} has no pad for input {name!r}, which carries it")
+    for name in pads:
+        if name not in names:
+            raise InvalidRequest(
+                f"dimension {dim!r} has a pad for {clip(name)!r}; it is carried by {', '.join(names)}"
+            )
+
+
+def _element(dim: str, spec: TensorSpec, pad: Pad) -> Pad | bytes:
+    """`pad` as an element of the tensor."""
+    kind = spec.numpy_dtype.kind
+    if kind == "O" and isinstance(pad, str):
+        return pad.encode()
+    if kind == "b" and pad in (0, 1):
+        return bool(pad)
+    if kind in "iu" and _is_whole(pad) and _holds(np.iinfo(spec.numpy_dtype), pad):
+        return int(pad)
+    if kind == "f" and _is_number(pad) and _holds(np.finfo(spec.numpy_dtype), pad):
+        return float(pad)
+    raise InvalidRequest(
+        f"dimension {dim!r} cannot be padded with {pad!r}: input {spec.name!r} is {spec.dtype}"
+    )
+
+
+def _is_number(pad: Pad) -> bool:
+    return isinstance(pad, (int, float)) and not isinstance(pad, bool) and math.isfinite(pad)
+
+
+def _is_whole(pad: Pad) -> bool:
+    return _is_number(pad) and pad == int(pad)
+
+
+def _holds(limits: Any, number: Pad) -> bool:
+    return bool(limits.min <= number <= limits.max)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from maas.batching.policy import BatchPolicy
 from maas.batching.priority import Priority
 from maas.batching.request import Outcome, Request
 from maas.errors import Aborted, DeadlineExceeded, Draining, ModelFailed, QueueFull
-from maas.types import Answer, Signature
+from maas.types import Answer, Bounds, Signature
 
 SIGNATURE = Signature.parse({"x": "float32[batch]"}, {"y": "float32[batch]"}, {})
 LENGTHS = Signature.parse({"x": "float32[batch, time]"}, {"y": "float32[batch, time]"}, {})
@@ -458,3 +458,29 @@ def test_one_long_deadline_does_not_pile_up_what_is_done() -> None:
             assert len(caller.batcher._deadlines) < 300
 
     run_virtual(scenario())
+
+
+PADDED = Signature.parse(
+    {"x": "float32[batch, time]"}, {"y": "float32[batch, time]"}, {"time": Bounds(max=8, pad=-9)}
+)
+
+
+def test_requests_of_different_lengths_share_a_batch_and_get_their_own_length() -> None:
+    """Where a dimension is padded the answers are as without; what padding cost is observed."""
+    seen: list[BatchObservation] = []
+
+    async def scenario() -> None:
+        instance = FakeInstance(PADDED)
+        async with serving(instance, signature=PADDED, observe=seen.append) as caller:
+            outcomes: list[Outcome] = []
+            for length in (3, 1, 2):
+                inputs = {"x": np.full((1, length), length, np.float32)}
+                deadline = asyncio.get_running_loop().time() + 60
+                caller.batcher.submit(Request(inputs, 1, deadline, outcomes.append))
+            await asyncio.sleep(1)
+            answers = [outcome.outputs["y"].tolist() for outcome in outcomes if isinstance(outcome, Answer)]
+            assert answers == [[[6, 6, 6]], [[2]], [[4, 4]]]
+            assert len(instance.batches) == 1
+
+    run_virtual(scenario())
+    assert [(batch.rows, batch.elements, batch.padding) for batch in seen] == [(3, 6, 3)]

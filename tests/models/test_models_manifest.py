@@ -37,6 +37,31 @@ def read(tree: Any) -> Manifest:
     return read_manifest(yaml.safe_dump(tree))
 
 
+@pytest.mark.parametrize(
+    ("dtype", "pad", "element"),
+    [
+        ("int64", 0, 0),
+        ("uint8", 255, 255),
+        ("float32", -1, -1.0),
+        ("float16", 0.5, 0.5),
+        ("bool", False, False),
+        ("bool", 1, True),
+        ("bytes", "[PAD]", b"[PAD]"),
+    ],
+)
+def test_a_pad_becomes_an_element_of_its_input(dtype: str, pad: Any, element: Any) -> None:
+    """A plain value stands for every input that carries the dimension, a mapping says it by input; both are kept."""
+    for given_pad in (pad, {"ids": pad}):
+        dimensions = {"seq": {"min": 1, "max": 16, "pad": given_pad}}
+        manifest = read(
+            document(inputs={"ids": f"{dtype}[batch, seq]", "k": "int64[batch]"}, dimensions=dimensions)
+        )
+        again = read_manifest(to_yaml(manifest))
+        assert again.signature.pads == {"ids": element}
+        assert type(again.signature.pads["ids"]) is type(element)
+        assert again.signature.stacks_all
+
+
 def test_a_manifest_is_read_with_its_defaults() -> None:
     """What an author does not say has a default; the engine's own options are kept as they are."""
     manifest = read(document())
@@ -57,6 +82,35 @@ def test_a_manifest_is_read_with_its_defaults() -> None:
         (document(batching={"max_batch_size": 0}), r"^model\.yaml: batching\.max_batch_size: "),
         (document(batching={"max_queue_delay": 61}), r"^model\.yaml: batching\.max_queue_delay: "),
         (document(dimensions={"seq": {"min": 0}}), r"^model\.yaml: dimensions\.seq: .*bounds 0…None"),
+        (document(dimensions={"seq": {"pad": 0}}), r"^model\.yaml: dimensions\.seq: .*needs a `max`"),
+        (document(dimensions={"seq": {"max": 8, "pad": {"x": 0}}}), r"no pad for input 'ids'"),
+        (
+            document(dimensions={"seq": {"max": 8, "pad": {"ids": 0, "x": 0}}}),
+            r"a pad for 'x'; it is carried by ids",
+        ),
+        (
+            document(dimensions={"seq": {"max": 8, "pad": 0.5}}),
+            r"cannot be padded with 0\.5: input 'ids' is int64",
+        ),
+        (document(dimensions={"seq": {"max": 8, "pad": "no"}}), r"cannot be padded with 'no'"),
+        (
+            document(dimensions={"seq": {"max": 8, "pad": 1 << 63}}),
+            r"cannot be padded with 9223372036854775808",
+        ),
+        (
+            document(
+                inputs={"ids": "int64[batch, seq]", "at": "int64[seq]"},
+                dimensions={"seq": {"max": 8, "pad": 0}},
+            ),
+            r"input 'at', which carries it, has no 'batch'",
+        ),
+        (
+            document(
+                inputs={"ids": "int64[batch, h, w]"},
+                dimensions={"h": {"max": 8, "pad": 0}, "w": {"max": 8, "pad": 1}},
+            ),
+            r"is padded with 1 along 'w', but with 0 along another",
+        ),
         (document(dimensions={"seq": {"min": 3, "max": 2}}), r"^model\.yaml: dimensions\.seq: .*bounds 3…2"),
         (document(runtime="torch"), r"^model\.yaml: runtime: "),
         (document(runtime={}), r"^model\.yaml: runtime\.name: Field required"),

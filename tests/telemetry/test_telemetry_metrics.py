@@ -157,6 +157,18 @@ def test_batch_is_observed_for_each_of_its_requests() -> None:
     assert of(series, "maas_batch_rows_bucket", le="4") == 0
 
 
+def test_padding_is_counted_beside_what_is_not() -> None:
+    """Over any window the two counters give the share of padding; a model without variable dimensions has neither."""
+    metrics = quiet()
+    metrics.observe_batch(("plain", "1"), [0.0], 1, 0.5)
+    metrics.count_elements(("double", "1"), 60, 4)
+    metrics.count_elements(("double", "1"), 40, 0)
+    series = parse(metrics.expose())
+    assert of(series, "maas_batch_elements_total", kind="own") == 100
+    assert of(series, "maas_batch_elements_total", kind="padding") == 4
+    assert len([name for name, _ in series if name == "maas_batch_elements_total"]) == 2
+
+
 def test_bounds_are_inclusive() -> None:
     """A value that equals a bound is in its bucket, as Prometheus has it."""
     histogram = Histogram((1.0, 2.0))

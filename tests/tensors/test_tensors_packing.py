@@ -170,3 +170,44 @@ def test_any_place_is_read_within_its_bounds_or_refused(
     assert offset + nbytes <= len(data)
     held = sum(map(len, array.ravel())) if dtype == "bytes" else array.nbytes
     assert held <= nbytes
+
+
+@st.composite
+def ragged_columns(draw: st.DrawFn) -> Column:
+    """Parts that differ along the batch axis and along padded ones."""
+    dtype = DTYPES[draw(st.sampled_from(sorted(DTYPES)))]
+    rank = draw(st.integers(2, 3))
+    axis, *others = draw(st.permutations(range(rank)))
+    padded = tuple(sorted(others[: draw(st.integers(1, len(others)))]))
+    elements = st.binary(max_size=5) if dtype == OBJECT else hnp.from_dtype(dtype)
+    parts = []
+    for _ in range(draw(st.integers(1, 4))):
+        shape = [draw(st.integers(0, 4)) if place in (axis, *padded) else 2 for place in range(rank)]
+        parts.append(draw(hnp.arrays(dtype, tuple(shape), elements=elements, fill=st.nothing())))
+    return Column(parts, axis, padded, b"pad" if dtype == OBJECT else 1)
+
+
+def padded_by_numpy(column: Column) -> Array:
+    """The reference: an array full of padding, into which each part is laid."""
+    assert column.axis is not None
+    whole = np.full(column.shape, column.pad, column.parts[0].dtype)
+    start = 0
+    for part in column.parts:
+        corner = [slice(0, length) for length in part.shape]
+        corner[column.axis] = slice(start, start + part.shape[column.axis])
+        whole[tuple(corner)] = part
+        start += part.shape[column.axis]
+    return whole
+
+
+@settings(deadline=None)
+@given(st.lists(ragged_columns(), min_size=1, max_size=3))
+def test_shorter_parts_are_padded_while_they_are_written(batch: list[Column]) -> None:
+    """In a slab and as an array, a ragged column is what NumPy makes of it, whatever lay there before."""
+    places, nbytes = plan(batch)
+    buffer = memoryview(bytearray(b"\xff" * nbytes))
+    for place, column in zip(places, batch, strict=True):
+        write(buffer, place, column)
+        expected = padded_by_numpy(column)
+        assert equal(read(buffer, place, column.parts[0].dtype), expected)
+        assert equal(column.stacked(), expected)

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from maas.tensors.packing import Column
-from maas.tensors.stack import split, stack_key
-from maas.types import Signature
+from maas.tensors.stack import scatter, split, stack, stack_key
+from maas.types import Bounds, Signature
 
 
 def signature(**inputs: str) -> Signature:
@@ -62,3 +62,41 @@ def test_without_an_axis_everybody_gets_the_whole() -> None:
     """An output that carries no `batch` goes to every request as it is."""
     whole = np.arange(3)
     assert all(part is whole for part in split(whole, None, [1, 2]))
+
+
+PADDED = Signature.parse(
+    {"ids": "int64[batch, seq]", "pair": "float32[batch, seq, seq, n]"},
+    {"vectors": "float32[batch, seq]", "seq_first": "int64[seq, batch]", "mean": "float32[batch]"},
+    {"seq": Bounds(max=8, pad={"ids": -1, "pair": 0.5})},
+)
+
+
+def request(rows: int, seq: int, n: int = 1) -> dict[str, np.ndarray]:
+    return {"ids": np.full((rows, seq), seq), "pair": np.zeros((rows, seq, seq, n), np.float32)}
+
+
+def test_padded_dimensions_do_not_keep_requests_apart() -> None:
+    """Lengths that may be padded are no part of the key; those that may not, are."""
+    assert stack_key(PADDED, request(1, 4)) == stack_key(PADDED, request(3, 7))
+    assert stack_key(PADDED, request(1, 4)) != stack_key(PADDED, request(1, 4, n=2))
+
+
+def test_padding_comes_after_each_request_with_its_input_s_own_element() -> None:
+    """Every axis of the dimension is padded, with what the manifest says for that input."""
+    ids, pair = (column.stacked() for column in stack(PADDED, [request(1, 2), request(1, 3)]))
+    assert ids.tolist() == [[2, 2, -1], [3, 3, 3]]
+    assert pair[0, ..., 0].tolist() == [[0, 0, 0.5], [0, 0, 0.5], [0.5, 0.5, 0.5]]
+
+
+def test_padded_outputs_are_cut_back_to_each_request_s_own_length() -> None:
+    """An output that carries the dimension loses what was padded, on whatever axis; another goes as it is."""
+    outputs = {
+        "vectors": np.arange(9, dtype=np.float32).reshape(3, 3),
+        "seq_first": np.arange(9).reshape(3, 3),
+        "mean": np.arange(3, dtype=np.float32),
+    }
+    one, two = scatter(PADDED, outputs, [1, 2], [(2, 1), (3, 1)])
+    assert one["vectors"].tolist() == [[0, 1]]
+    assert one["seq_first"].tolist() == [[0], [3]]
+    assert two["vectors"].shape == (2, 3)
+    assert (one["mean"].tolist(), two["mean"].tolist()) == ([0], [1, 2])

@@ -168,6 +168,8 @@ class Batcher:
         self.has_refused = False
         if not self._signature.stacks_all:
             request.stack_key = stack_key(self._signature, request.inputs)
+        if self._signature.variable:
+            request.lengths = self._signature.lengths_of(request.inputs)
         request.arrived = now
         request.order = (request.deadline, next(self._sequence))
         self._enqueue(request)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Protocol
 
 import numpy as np
@@ -18,7 +19,7 @@ import numpy as np
 from maas.batching.pace import Pace
 from maas.batching.request import Request
 from maas.errors import ComputeTimeout, OutOfMemory, WorkerDied
-from maas.tensors.stack import split
+from maas.tensors.stack import scatter
 from maas.types import Answer, Array, Signature, Tensors, Timings
 
 # How long a size that did not fit is avoided. Memory comes back, and rows need not be of one size.
@@ -51,11 +52,14 @@ class Instance(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class BatchObservation:
-    """What one batch that was answered tells a meter: how long each request queued, rows, the model's seconds."""
+    """What one batch that was answered tells a meter: how long each request queued, rows, the model's seconds; and where the
+    model has variable dimensions, the positions along them that were the requests' own, and those that were padding."""
 
     queued: Sequence[float]
     rows: int
     compute: float
+    elements: int = 0
+    padding: int = 0
 
 
 class Execution:
@@ -192,16 +196,20 @@ class Execution:
 
     def _scatter(self, requests: Sequence[Request], result: BatchResult) -> None:
         rows = [request.rows for request in requests]
-        parts = [
-            (spec.name, split(result.outputs[spec.name], spec.batch_axis, rows))
-            for spec in self._signature.outputs
-        ]
+        parts = scatter(self._signature, result.outputs, rows, [request.lengths for request in requests])
         queued = [request.started - request.arrived for request in requests]
-        self._observe(BatchObservation(queued, sum(rows), result.compute))
-        for index, request in enumerate(requests):
-            outputs = {name: part[index] for name, part in parts}
+        elements, padding = _count_elements(requests) if self._signature.variable else (0, 0)
+        self._observe(BatchObservation(queued, sum(rows), result.compute, elements, padding))
+        for index, (request, outputs) in enumerate(zip(requests, parts, strict=True)):
             is_finite = result.is_finite or all(map(_is_finite, outputs.values()))
             request.finish(Answer(outputs, Timings(queued[index], result.compute), is_finite))
+
+
+def _count_elements(requests: Sequence[Request]) -> tuple[int, int]:
+    """The requests' own elements, rows × the lengths of the variable dimensions; and what padding adds to them."""
+    own = sum(request.rows * prod(request.lengths) for request in requests)
+    longest = map(max, zip(*(request.lengths for request in requests), strict=True))
+    return own, sum(request.rows for request in requests) * prod(longest) - own
 
 
 def _is_finite(array: Array) -> bool:

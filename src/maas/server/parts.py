@@ -131,6 +131,8 @@ def _sample(registry: Registry) -> Iterable[tuple[Labels, Gauges]]:
 
 def _meter_batch(metrics: Metrics, live: LiveVersion, batch: BatchObservation) -> None:
     metrics.observe_batch(live.labels, batch.queued, batch.rows, batch.compute)
+    if batch.elements:
+        metrics.count_elements(live.labels, batch.elements, batch.padding)
 
 
 def _log_ready(live: LiveVersion, pid: int) -> None:

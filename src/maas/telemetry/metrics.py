@@ -67,6 +67,8 @@ class _VersionMeters:
     compute: Histogram = field(default_factory=lambda: Histogram(_LATENCY_BUCKETS))
     overhead: Histogram = field(default_factory=lambda: Histogram(_LATENCY_BUCKETS))
     batch_rows: Histogram = field(default_factory=lambda: Histogram(_ROWS_BUCKETS))
+    elements: int = 0
+    padding: int = 0
     outcomes: Counter[str] = field(default_factory=Counter)
 
 
@@ -102,6 +104,12 @@ class Metrics(Collector):
             meters.queue.observe(seconds)
         meters.compute.observe(compute, len(queued))
         meters.batch_rows.observe(rows)
+
+    def count_elements(self, version: Labels, elements: int, padding: int) -> None:
+        """A batch over variable dimensions held so many elements of its requests, and so many of padding."""
+        meters = self._of(version)
+        meters.elements += elements
+        meters.padding += padding
 
     def count_answer(self, version: Labels, overhead: float) -> None:
         """A request was answered; `overhead` is what of its seconds was neither queue nor compute."""
@@ -142,6 +150,11 @@ class Metrics(Collector):
             "Inference requests by outcome: ok, or an error's code.",
             labels=[*names, "outcome"],
         )
+        elements = CounterMetricFamily(
+            "maas_batch_elements",
+            "Rows times lengths of the variable dimensions that batches held: the requests' own, and padding.",
+            labels=[*names, "kind"],
+        )
         families = {
             "queue": HistogramMetricFamily(
                 "maas_queue_seconds", "Time a request waited for its batch.", labels=names
@@ -159,11 +172,15 @@ class Metrics(Collector):
         for version, meters in self._versions.items():
             for outcome, count in meters.outcomes.items():
                 requests.add_metric([*version, outcome], count)
+            if meters.elements:
+                elements.add_metric([*version, "own"], meters.elements)
+                elements.add_metric([*version, "padding"], meters.padding)
             for attribute, family in families.items():
                 histogram: Histogram = getattr(meters, attribute)
                 if histogram.count:
                     family.add_metric(list(version), *histogram.cumulated())
         yield requests
+        yield elements
         yield from families.values()
 
     def _live(self) -> Iterable[Metric]:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from maas.types import Array
+from maas.types import Array, Pad
 
 ALIGNMENT = 64  # bytes: a cache line, and what vectorised kernels like best
 
@@ -34,22 +34,40 @@ class Place:
 class Column:
     """One tensor of a batch: the requests' arrays, and the axis along which they are stacked.
 
-    With `axis` None there is one array, or all are equal, and the first stands for all.
+    With `axis` None there is one array, or all are equal, and the first stands for all. Along `padded` axes the arrays may
+    be of different lengths: each is made as long as the longest with the element `pad`.
     """
 
     parts: Sequence[Array]
     axis: int | None
+    padded: tuple[int, ...] = ()
+    pad: Pad | bytes | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
         shape = self.parts[0].shape
         if self.axis is None:
             return shape
-        rows = sum(part.shape[self.axis] for part in self.parts)
-        return (*shape[: self.axis], rows, *shape[self.axis + 1 :])
+        lengths = list(shape)
+        lengths[self.axis] = sum(part.shape[self.axis] for part in self.parts)
+        for axis in self.padded:
+            lengths[axis] = max(part.shape[axis] for part in self.parts)
+        return tuple(lengths)
+
+    @property
+    def is_ragged(self) -> bool:
+        """Whether an array is shorter than another, so that it has to be padded."""
+        first = self.parts[0].shape
+        return any(part.shape[axis] != first[axis] for axis in self.padded for part in self.parts)
 
     def stacked(self) -> Array:
-        return self.parts[0] if self.axis is None else np.concatenate(self.parts, axis=self.axis)
+        if self.axis is None:
+            return self.parts[0]
+        if not self.is_ragged:
+            return np.concatenate(self.parts, axis=self.axis)
+        array = np.empty(self.shape, self.parts[0].dtype)
+        _stack_padded(array, self)
+        return array
 
 
 def nbytes_of(array: Array) -> int:
@@ -78,6 +96,8 @@ def write(buffer: Buffer, place: Place, column: Column) -> None:
         _write_bytes(buffer, place, column.stacked())
     elif column.axis is None:
         np.copyto(_view(buffer, place, dtype), column.parts[0])
+    elif column.is_ragged:
+        _stack_padded(_view(buffer, place, dtype), column)
     else:
         np.concatenate(column.parts, axis=column.axis, out=_view(buffer, place, dtype))
 
@@ -94,6 +114,24 @@ def read(buffer: Buffer, place: Place, dtype: np.dtype[Any]) -> Array:
     return _view(buffer, place, dtype)
 
 
+def _stack_padded(target: Array, column: Column) -> None:
+    """Copy the arrays one behind the other, and fill what is left beside each: every element is written once."""
+    assert column.axis is not None
+    start = 0
+    for part in column.parts:
+        end = start + part.shape[column.axis]
+        index: list[slice] = [slice(None)] * target.ndim
+        index[column.axis] = slice(start, end)
+        for axis in column.padded:
+            length = part.shape[axis]
+            if length < target.shape[axis]:
+                index[axis] = slice(length, None)
+                target[tuple(index)] = column.pad
+                index[axis] = slice(length)
+        target[tuple(index)] = part
+        start = end
+
+
 def _view(buffer: Buffer, place: Place, dtype: np.dtype[Any]) -> Array:
     if place.offset < 0:  # numpy (2.4) would read what lies before the buffer
         raise ValueError(f"{place} does not lie within {len(buffer)} bytes")
@@ -105,7 +143,10 @@ def _view(buffer: Buffer, place: Place, dtype: np.dtype[Any]) -> Array:
 
 def _bytes_needed(column: Column) -> int:
     parts = column.parts if column.axis is not None else column.parts[:1]
-    return 8 * (sum(part.size for part in parts) + 1) + sum(map(nbytes_of, parts))
+    elements = prod(column.shape)
+    padding = elements - sum(part.size for part in parts)
+    pad = column.pad if isinstance(column.pad, bytes) else b""
+    return 8 * (elements + 1) + sum(map(nbytes_of, parts)) + padding * len(pad)
 
 
 def _write_bytes(buffer: Buffer, place: Place, array: Array) -> None:

@@ -10,6 +10,7 @@ from typing import ParamSpec, TypeVar
 from maas.batching.execution import BatchResult, InstanceGone
 from maas.errors import BadArtifact, ComputeTimeout, MaasError, ModelFailed, WorkerDied
 from maas.tensors.packing import Buffer, Column, Place, plan, read, write
+from maas.tensors.stack import stack
 from maas.types import Array, Signature, Tensors, TensorSpec
 from maas.workers.channel import close_all
 from maas.workers.dialogue import Dialogue, ProcessGone, Reply
@@ -74,10 +75,7 @@ class Instance:
             self._is_running = False
 
     async def _run(self, requests: Sequence[Tensors], rows: int) -> BatchResult:
-        columns = [
-            Column([inputs[spec.name] for inputs in requests], spec.batch_axis)
-            for spec in self._signature.inputs
-        ]
+        columns = stack(self._signature, requests)
         places, nbytes = plan(columns)
         slab, fresh = self._input_slab(nbytes)
         await _copy(nbytes, _write_all, slab.buffer, places, columns)
