@@ -152,6 +152,23 @@ def test_a_model_whose_rows_depend_on_each_other_is_refused(publish: Publish, tm
     assert not stored.manifest.signature.is_batched
 
 
+def test_padding_that_changes_answers_is_refused(publish: Publish, tmp_path: Path) -> None:
+    """What a dimension is padded with is proven in the model's process: a mean that minds its mask is published, one that
+    counts the padding is not."""
+    options: dict[str, Any] = {
+        "example": {"x": ROWS, "mask": np.ones((2, 3), np.int64)},
+        "inputs": {"x": "float32[batch, seq]", "mask": "int64[batch, seq]"},
+        "outputs": {"mean": "float32[batch]"},
+        "dimensions": {"seq": Bounds(min=2, max=16, pad={"x": 5, "mask": 0})},
+    }
+    with pytest.raises(
+        BadArtifact, match="padded from seq = 3 to seq = 6, gives output 'mean' off its golden"
+    ):
+        publish(torch_models.Mean(minds_mask=False), **options)
+    assert list((tmp_path / "models").iterdir()) == []
+    assert publish(torch_models.Mean(), **options).manifest.signature.pads == {"x": 5.0, "mask": 0}
+
+
 # -- declarations
 
 

@@ -143,3 +143,16 @@ class Confined(nn.Module):
                 limit_memory(320 << 20)
             torch.empty(len(x) * (64 << 20), dtype=torch.uint8)
         return x * self.factor
+
+
+class Mean(nn.Module):
+    """The mean of what the mask lets in; or, without regard to it, of everything, padding too."""
+
+    def __init__(self, minds_mask: bool = True) -> None:
+        super().__init__()
+        self.minds_mask = minds_mask
+        self.scale = nn.Parameter(torch.tensor(2.0))
+
+    def forward(self, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        weights = mask.float() if self.minds_mask else torch.ones_like(x)
+        return self.scale * (x * weights).sum(dim=1) / weights.sum(dim=1)

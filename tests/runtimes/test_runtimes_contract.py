@@ -11,7 +11,8 @@ import torch
 from maas import runtimes
 from maas.errors import BadArtifact
 from maas.runtimes.contract import Artifact, Placement, Runner
-from maas.runtimes.golden import load_golden, self_test
+from maas.runtimes.golden import load_golden
+from maas.runtimes.self_test import self_test
 from maas.tensors.check import check_outputs
 from maas.types import DEFAULT_TOLERANCES
 

@@ -20,10 +20,9 @@ from maas.runtimes.golden import (
     load_golden,
     rows_of,
     save_golden,
-    self_test,
-    stack_samples,
 )
-from maas.types import DEFAULT_TOLERANCES, DTYPES, Array, Signature, Tensors, Tolerance
+from maas.runtimes.self_test import self_test, stack_inputs
+from maas.types import DEFAULT_TOLERANCES, DTYPES, Array, Bounds, Signature, Tensors, Tolerance
 
 PAIRS = Signature.parse({"x": "float32[batch, 2]"}, {"y": "float32[batch, 2]"}, {})
 
@@ -330,6 +329,117 @@ def test_a_model_that_raises_is_not_excused() -> None:
         check(fail, sample([1, 2]))
 
 
+# -- padding
+
+PADDED = Signature.parse(
+    {"x": "float32[batch, seq]", "mask": "float32[batch, seq]"},
+    {"y": "float32[batch, seq]", "mean": "float32[batch]"},
+    {"seq": Bounds(max=9, pad={"x": -7, "mask": 0})},
+)
+
+
+def masked(inputs: Tensors) -> Tensors:
+    """What must not depend on padding: each place for itself, and the mean over what the mask lets in."""
+    x, mask = inputs["x"], inputs["mask"]
+    return {"y": x * 2, "mean": (x * mask).sum(axis=1) / mask.sum(axis=1)}
+
+
+def lengths(*of: int, rows: int = 1) -> list[GoldenSample]:
+    inputs = [
+        {
+            "x": np.arange(rows * n, dtype=np.float32).reshape(rows, n) + n,
+            "mask": np.ones((rows, n), np.float32),
+        }
+        for n in of
+    ]
+    return [GoldenSample(each, masked(each)) for each in inputs]
+
+
+@pytest.mark.parametrize("of", [(4,), (1,), (9,), (2, 5, 9), (3, 3)])
+def test_a_model_that_masks_its_padding_passes(of: tuple[int, ...]) -> None:
+    """Whatever the lengths of its samples, among them the longest."""
+    check(masked, *lengths(*of, rows=2), signature=PADDED)
+
+
+@pytest.mark.parametrize("of", [(4,), (9,), (2, 5)])
+@pytest.mark.parametrize(
+    ("output", "wrong"),
+    [
+        ("mean", lambda x, mask: x.mean(axis=1)),  # over the padding too
+        ("mean", lambda x, mask: x[:, -1]),  # the last place, which is the padding's
+        ("mean", lambda x, mask: (x * mask).sum(axis=1) / np.float32(x.shape[1])),
+        ("y", lambda x, mask: x - x.min(axis=1, keepdims=True)),
+        ("y", lambda x, mask: x[:, ::-1]),
+    ],
+)
+def test_a_model_that_its_padding_changes_is_refused(
+    of: tuple[int, ...], output: str, wrong: Callable[[Array, Array], Array]
+) -> None:
+    """The samples answer rightly alone, and not when they are padded; the message has the lengths and the numbers."""
+
+    def run(inputs: Tensors) -> Tensors:
+        return {**masked(inputs), output: wrong(inputs["x"], inputs["mask"]).astype(np.float32)}
+
+    samples = [GoldenSample(each.inputs, run(each.inputs)) for each in lengths(*of)]
+    told = "samples, run as one batch|padded from seq = 4 to seq = 8|cut to seq = 4 and padded again"
+    with pytest.raises(
+        BadArtifact, match=f"({told}),? gives output '{output}' off its golden value by .*; allowed is"
+    ):
+        check(run, *samples, signature=PADDED)
+
+
+def test_what_only_a_longer_neighbour_reveals_is_found() -> None:
+    """A model that looks at its batch-mates beyond its own length is refused, though padding alone does not change it."""
+
+    def run(inputs: Tensors) -> Tensors:
+        x, mask = inputs["x"], inputs["mask"]
+        leak = (x * mask)[:, 4:].sum(dtype=np.float32)  # what others hold where these are padded
+        return {**masked(inputs), "y": x * 2 + leak}
+
+    with pytest.raises(BadArtifact, match="in a batch with a longer one, gives output 'y' off"):
+        check(run, *lengths(4), signature=PADDED)
+
+
+def test_padding_is_proven_up_to_the_declared_maximum() -> None:
+    """A model that is right up to some length, and wrong from there on, is refused where it may be asked there."""
+
+    def run(inputs: Tensors) -> Tensors:
+        answer = masked(inputs)
+        return answer if inputs["x"].shape[1] < 9 else {**answer, "mean": answer["mean"] + np.float32(1)}
+
+    with pytest.raises(BadArtifact, match="padded from seq = 2 to seq = 9, gives output 'mean' off"):
+        check(run, *lengths(2), signature=PADDED)
+
+
+def test_an_output_whose_length_is_not_the_input_s_is_refused() -> None:
+    """An output that shrinks with its input, under another name, cannot be cut back: it is found by its shape."""
+    signature = Signature.parse(
+        {"x": "float32[batch, seq]"}, {"y": "float32[batch, half]"}, {"seq": Bounds(max=8, pad=0)}
+    )
+    x = np.ones((1, 4), np.float32)
+    with pytest.raises(
+        BadArtifact, match=r"padded from seq = 4 to seq = 8, gives output 'y' of shape \[1, 4\]"
+    ):
+        check(
+            lambda inputs: {"y": inputs["x"][:, ::2]},
+            GoldenSample({"x": x}, {"y": x[:, ::2]}),
+            signature=signature,
+        )
+
+
+def test_what_a_model_does_not_take_of_its_own_accord_is_no_fault() -> None:
+    """A sample that was made longer or shorter by us may be nonsense to a model; its padding is proven without."""
+
+    def run(inputs: Tensors) -> Tensors:
+        if not np.array_equal(np.unique(inputs["x"][0]), np.unique([4, 5, 6, 7, *inputs["x"][0, 4:]])):
+            raise ValueError("nonsense")
+        if len(inputs["x"]) > 1 or (inputs["mask"].sum() != 4):
+            raise ValueError("nonsense")
+        return masked(inputs)
+
+    check(run, *lengths(4), signature=PADDED)
+
+
 # -- rows and stacks
 
 
@@ -348,9 +458,9 @@ def test_rows_and_stacks_are_each_other_s_undoing() -> None:
     )
     rows = rows_of(signature, whole)
     assert [row.inputs["state"].shape for row in rows] == [(2, 1)] * 3
-    again = stack_samples(signature, rows)
-    for before, after in ((whole.inputs, again.inputs), (whole.outputs, again.outputs)):
-        assert all(np.array_equal(before[name], after[name]) for name in before)
+    again = stack_inputs(signature, [row.inputs for row in rows])
+    assert all(np.array_equal(array, again[name]) for name, array in whole.inputs.items())
+    assert [row.outputs["y"].tolist() for row in rows] == [[b"a"], [b""], [b"c"]]
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])

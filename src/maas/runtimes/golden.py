@@ -1,4 +1,4 @@
-"""Golden samples: requests with the answers that a version must give, and the self-test that asks for them.
+"""Golden samples: requests with the answers that a version must give.
 
 They are stored beside the model as safetensors under `SAMPLE.input.NAME` and `SAMPLE.output.NAME`; a tensor of
 `bytes` elements as it is packed in a slab (uint8), with its shape beside it under `….shape`.
@@ -6,7 +6,6 @@ They are stored beside the model as safetensors under `SAMPLE.input.NAME` and `S
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +15,10 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from maas.errors import BadArtifact, MaasError
-from maas.runtimes.contract import Runner
 from maas.tensors.check import check_inputs, check_outputs
 from maas.tensors.packing import Column, Place, plan, read, write
-from maas.tensors.stack import split, stack_key
-from maas.types import Array, Signature, Tensors, TensorSpec, Tolerance
+from maas.tensors.stack import split
+from maas.types import Array, Signature, Tensors, TensorSpec
 
 GOLDEN = "golden.safetensors"
 
@@ -80,51 +78,12 @@ def load_golden(
     return samples
 
 
-def self_test(
-    runner: Runner, signature: Signature, samples: Sequence[GoldenSample], tolerances: Mapping[str, Tolerance]
-) -> None:
-    """Ask `runner` for every sample as it is, row by row, and stacked with the others that stack.
-
-    Raises `BadArtifact` with the numbers where an answer is not the expected one: the version is not what was
-    published, or batching changes its answers.
-    """
-    for how, sample in _arrangements(signature, samples):
-        rows = check_inputs(signature, sample.inputs)
-        outputs = runner.run(sample.inputs)
-        check_outputs(signature, outputs, rows)
-        for spec in signature.outputs:
-            _compare(outputs[spec.name], sample.outputs[spec.name], spec, tolerances.get(spec.dtype), how)
-
-
 def rows_of(signature: Signature, sample: GoldenSample) -> list[GoldenSample]:
     """The sample's rows as samples of their own, in order."""
     count = check_inputs(signature, sample.inputs)
     inputs = _split_all(signature.inputs, sample.inputs, count)
     outputs = _split_all(signature.outputs, sample.outputs, count)
     return [GoldenSample(i, o) for i, o in zip(inputs, outputs, strict=True)]
-
-
-def stack_samples(signature: Signature, samples: Sequence[GoldenSample]) -> GoldenSample:
-    """One sample from several whose `stack_key` is equal."""
-    return GoldenSample(
-        _stack_all(signature.inputs, [sample.inputs for sample in samples]),
-        _stack_all(signature.outputs, [sample.outputs for sample in samples]),
-    )
-
-
-def _arrangements(
-    signature: Signature, samples: Sequence[GoldenSample]
-) -> Iterable[tuple[str, GoldenSample]]:
-    groups = defaultdict(list)
-    for index, sample in enumerate(samples):
-        yield f"sample {index}", sample
-        if signature.is_batched:
-            groups[stack_key(signature, sample.inputs)].append(sample)
-            for row, alone in enumerate(rows_of(signature, sample)):
-                yield f"row {row} of sample {index}, run alone,", alone
-    for group in groups.values():
-        if len(group) > 1:
-            yield f"{len(group)} samples, run as one batch,", stack_samples(signature, group)
 
 
 def _reason(error: Exception) -> str:
@@ -151,42 +110,6 @@ def _check_finite(sample: GoldenSample) -> None:
 def _split_all(specs: Iterable[TensorSpec], arrays: Tensors, rows: int) -> list[dict[str, Array]]:
     parts = {spec.name: split(arrays[spec.name], spec.batch_axis, [1] * rows) for spec in specs}
     return [{name: part[row] for name, part in parts.items()} for row in range(rows)]
-
-
-def _stack_all(specs: Iterable[TensorSpec], many: Sequence[Tensors]) -> dict[str, Array]:
-    return {
-        spec.name: Column([arrays[spec.name] for arrays in many], spec.batch_axis).stacked() for spec in specs
-    }
-
-
-def _compare(actual: Array, expected: Array, spec: TensorSpec, tolerance: Tolerance | None, how: str) -> None:
-    if actual.shape != expected.shape:
-        raise BadArtifact(
-            f"{how} gives output {spec.name!r} of shape {list(actual.shape)}; golden is {list(expected.shape)}"
-        )
-    if tolerance is None or not expected.size:
-        if not np.array_equal(actual, expected):
-            raise BadArtifact(f"{how} gives another output {spec.name!r} than the golden one")
-        return
-    difference, allowed = _worst(actual, expected, tolerance)
-    if not difference <= allowed:
-        raise BadArtifact(
-            f"{how} gives output {spec.name!r} off its golden value by {difference:.3g}; allowed is {allowed:.3g} "
-            f"(absolute {tolerance.absolute:g}, relative {tolerance.relative:g})"
-        )
-
-
-def _worst(actual: Array, expected: Array, tolerance: Tolerance) -> tuple[float, float]:
-    """The difference furthest over (or least under) what is allowed there, and what is allowed there."""
-    same = (actual == expected) | (np.isnan(actual) & np.isnan(expected))
-    with np.errstate(invalid="ignore"):
-        difference = np.where(same, 0.0, np.abs(actual.astype(np.float64) - expected))
-    # Beside NaN and infinity only they themselves are right: a share of them would allow everything or nothing.
-    size = np.where(np.isfinite(expected), np.abs(expected.astype(np.float64)), 0.0)
-    allowed = tolerance.absolute + tolerance.relative * size
-    excess = np.nan_to_num(difference - allowed, nan=np.inf)
-    worst = np.unravel_index(int(np.argmax(excess)), excess.shape)
-    return float(difference[worst]), float(allowed[worst])
 
 
 def _to_stored(key: str, array: Array) -> dict[str, Array]:

@@ -25,7 +25,8 @@ import orjson
 from maas import runtimes
 from maas.errors import BadArtifact, MaasError, ModelFailed, OutOfMemory
 from maas.runtimes.contract import MANIFEST, Artifact, Placement, Runner
-from maas.runtimes.golden import GOLDEN, GoldenSample, load_golden, rows_of, self_test, stack_samples
+from maas.runtimes.golden import GOLDEN, GoldenSample, load_golden, rows_of
+from maas.runtimes.self_test import self_test, stack_inputs
 from maas.tensors.check import check_outputs
 from maas.tensors.nested import encode
 from maas.tensors.packing import Column, Place, plan, read, write
@@ -177,7 +178,7 @@ def _warm_up(runner: Runner, signature: Signature, samples: list[GoldenSample], 
     size = 1
     while size <= max_batch_size and time.perf_counter() < deadline:
         try:
-            runner.run(stack_samples(signature, [row] * size).inputs)
+            runner.run(stack_inputs(signature, [row.inputs] * size))
         except Exception as error:
             if size > 1 and isinstance(_translate(error), OutOfMemory):
                 return  # smaller ones fit, and a batch that does not is run in pieces
