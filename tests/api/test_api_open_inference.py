@@ -93,7 +93,11 @@ async def test_server_metadata_stands_with_and_without_slash(path: str) -> None:
     async with serving() as service:
         answer = await service.get(path)
     assert answer.status_code == 200
-    assert answer.json() == {"name": "maas", "version": maas.__version__, "extensions": []}
+    assert answer.json() == {
+        "name": "maas",
+        "version": maas.__version__,
+        "extensions": ["binary_tensor_data"],
+    }
 
 
 @pytest.mark.parametrize("path", ["/v2/models/m", "/v2/models/m/versions/2"])

@@ -19,7 +19,7 @@ from maas.api.codec_process import DescribedSubject
 from maas.api.errors import status_of
 from maas.api.native import PREDICT
 from maas.api.open_inference import DATATYPES, INFER
-from maas.api.operation import Call, Subject
+from maas.api.operation import Call, Payload, Subject
 from maas.errors import MaasError
 from maas.tensors.check import check_inputs
 from maas.types import Signature, TensorSpec
@@ -79,12 +79,12 @@ def choose(data: bytes) -> tuple[Case, bytes]:
 
 
 def _predict(subject: Subject, body: bytes) -> Reading:
-    call = PREDICT.parse(subject, body)
+    call = PREDICT.parse(subject, Payload(body))
     return replace(_read(subject, call), is_single=call.form.is_single)
 
 
 def _infer(subject: Subject, body: bytes) -> Reading:
-    call = INFER.parse(subject, body)
+    call = INFER.parse(subject, Payload(body))
     return replace(_read(subject, call), outputs=call.form.outputs, id=call.form.id, timeout=call.timeout)
 
 

@@ -16,7 +16,7 @@ from typing import TypeVar
 import msgspec
 
 from maas.api.body import Body
-from maas.api.operation import Call, F, Operation, Subject
+from maas.api.operation import Call, F, Operation, Payload, Subject
 from maas.batching.backlog import Backlog
 from maas.errors import DeadlineExceeded, MaasError, ModelFailed, TooLarge, WorkerDied
 from maas.tensors.packing import Column, nbytes_of, plan, read, write
@@ -59,12 +59,19 @@ class Codec:
         """Have a process ready before somebody waits for it. Raises `WorkerDied` where there can be none."""
         self._idle.add(await self._acquire())
 
-    async def parse(self, operation: Operation[F], subject: Subject, body: Body, deadline: float) -> Call[F]:
+    async def parse(
+        self,
+        operation: Operation[F],
+        subject: Subject,
+        body: Body,
+        json_size: int | None,
+        deadline: float,
+    ) -> Call[F]:
         """Raises what `operation.parse` does, and `DeadlineExceeded` (`deadline` is in monotonic seconds)."""
-        if not _is_heavy(body):
-            return operation.parse(subject, body.whole())
+        if not _is_heavy(body, json_size):
+            return operation.parse(subject, Payload(body.whole(), json_size))
         slab = await _copy(body)
-        frame = Parse(operation.name, _describe(subject), body.size)
+        frame = Parse(operation.name, _describe(subject), body.size, json_size)
         unreadable = TooLarge(f"the body has {body.size} bytes, and its reader did not survive them")
         return await self._ask(
             frame,
@@ -76,9 +83,9 @@ class Codec:
 
     async def render(
         self, operation: Operation[F], subject: Subject, form: F, answer: Answer, deadline: float
-    ) -> bytes | memoryview:
+    ) -> Payload:
         """Raises what `operation.render` does, and `DeadlineExceeded`."""
-        if not is_large(answer):
+        if operation.gives_raw(form) or not is_large(answer):
             return operation.render(subject, form, answer)
         columns = [Column([answer.outputs[spec.name]], None) for spec in subject.signature.outputs]
         places, nbytes = plan(columns)
@@ -157,10 +164,12 @@ def is_large(answer: Answer) -> bool:
     return sum(map(nbytes_of, answer.outputs.values())) > LARGE
 
 
-def _is_heavy(body: Body) -> bool:
-    if body.size <= SMALL or body.size > LARGE:
-        return body.size > LARGE
-    whole = body.whole()
+def _is_heavy(body: Body, json_size: int | None) -> bool:
+    """By its JSON alone: tensors behind it are not parsed but viewed."""
+    size = body.size if json_size is None else json_size
+    if size <= SMALL or size > LARGE:
+        return size > LARGE
+    whole = body.whole()[:size]
     return whole.count(b"[") + whole.count(b"{") > _DENSE
 
 
@@ -214,6 +223,6 @@ def _to_call(operation: Operation[F], subject: Subject, answer: AnyFrame, slab: 
     return Call(inputs, form, answer.timeout)
 
 
-def _to_body(answer: AnyFrame, slab: Slab) -> memoryview:
+def _to_body(answer: AnyFrame, slab: Slab) -> Payload:
     assert isinstance(answer, Rendered)
-    return slab.buffer[: answer.size]
+    return Payload(slab.buffer[: answer.size], answer.json_size)

@@ -16,7 +16,7 @@ import msgspec
 
 from maas.api import native, open_inference
 from maas.api.errors import OPAQUE
-from maas.api.operation import Operation, Subject
+from maas.api.operation import Operation, Payload, Subject
 from maas.errors import MaasError, TooLarge
 from maas.tensors.packing import Column, plan, read, write
 from maas.types import Answer, Signature, Timings
@@ -71,7 +71,7 @@ def _answer(frame: Parse | Render, given: Slab) -> tuple[Frame, Slab | None]:
 def _parse(frame: Parse, given: Slab) -> tuple[Parsed, Slab]:
     operation = _OPERATIONS[frame.operation]
     subject = _to_subject(frame.subject)
-    call = operation.parse(subject, bytes(given.buffer[: frame.size]))
+    call = operation.parse(subject, Payload(bytes(given.buffer[: frame.size]), frame.json_size))
     columns = [Column([call.inputs[spec.name]], None) for spec in subject.signature.inputs]
     places, nbytes = plan(columns)
     slab = Slab.allocate(nbytes)
@@ -88,10 +88,11 @@ def _render(frame: Render, given: Slab) -> tuple[Rendered, Slab]:
         for spec, place in zip(subject.signature.outputs, frame.places, strict=True)
     }
     form = msgspec.msgpack.decode(frame.form, type=operation.form)
-    body = operation.render(subject, form, Answer(outputs, Timings(0.0, 0.0), frame.is_finite))
-    slab = Slab.allocate(len(body))
-    slab.buffer[: len(body)] = body
-    return Rendered(len(body)), slab
+    payload = operation.render(subject, form, Answer(outputs, Timings(0.0, 0.0), frame.is_finite))
+    size = len(payload.data)
+    slab = Slab.allocate(size)
+    slab.buffer[:size] = payload.data
+    return Rendered(size, payload.json_size), slab
 
 
 def _to_subject(described: Described) -> Subject:

@@ -14,7 +14,7 @@ from maas.api.body import Body
 from maas.api.codec import Codec
 from maas.api.door import LATE
 from maas.api.exchange import Exchange, Reply
-from maas.api.operation import F, Operation
+from maas.api.operation import F, Operation, Payload
 from maas.api.request_id import request_id_of
 from maas.api.terms import read_asked
 from maas.errors import Draining
@@ -39,31 +39,35 @@ class InferenceEndpoint(Generic[F]):
         exchange = Exchange(self._gateway, self._recorder, self._operation, request_id_of(scope), started)
         body = self._codec.new_body()
         try:
-            answer, content = await self._ask(exchange, scope, receive, body)
+            answer, payload = await self._ask(exchange, scope, receive, body)
         except Exception as error:
             await _respond(send, exchange.failed(error))
         else:
-            await _respond(send, exchange.answered(answer, content))
+            await _respond(send, exchange.answered(answer, payload))
         finally:
             body.release()
 
     async def _ask(
         self, exchange: Exchange[F], scope: Scope, receive: Receive, body: Body
-    ) -> tuple[Answer, bytes | memoryview]:
+    ) -> tuple[Answer, Payload]:
         named, headers = scope["path_params"], scope["headers"]
         live = exchange.open(named["model"], named.get("version"))
-        exchange.agree(read_asked(headers))
+        asked = read_asked(headers)
+        exchange.agree(asked)
         await body.read(receive, headers, live.body_limit)
         try:
-            return await self._infer(exchange, body)
+            return await self._infer(exchange, body, asked.json_size)
         except Draining:
             # Another version may have taken the place of the one that was meant while the body came in.
             exchange.open(named["model"], named.get("version"))
-            return await self._infer(exchange, body)
+            return await self._infer(exchange, body, asked.json_size)
 
-    async def _infer(self, exchange: Exchange[F], body: Body) -> tuple[Answer, bytes | memoryview]:
+    async def _infer(
+        self, exchange: Exchange[F], body: Body, json_size: int | None
+    ) -> tuple[Answer, Payload]:
         live = exchange.live
-        call = await self._codec.parse(self._operation, live, body, exchange.terms.deadline_for(live))
+        deadline = exchange.terms.deadline_for(live)
+        call = await self._codec.parse(self._operation, live, body, json_size, deadline)
         exchange.heed(call)
         answer = await self._gateway.infer(live, call.inputs, exchange.terms)
         deadline = exchange.terms.deadline_for(live)

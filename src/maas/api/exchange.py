@@ -14,10 +14,10 @@ from typing import Generic
 import msgspec
 
 from maas.api.errors import headers_of, public, status_of
-from maas.api.operation import Call, F, Operation
+from maas.api.operation import Call, F, Operation, Payload
 from maas.api.terms import Asked
 from maas.batching.request import Outcome, Request
-from maas.errors import MaasError
+from maas.errors import MaasError, UnsupportedMedia
 from maas.gateway import Gateway, Terms
 from maas.models.live import LiveVersion
 from maas.telemetry.requests import RequestRecorder
@@ -38,6 +38,7 @@ def fields(*headers: tuple[bytes, bytes]) -> Fields:
 
 
 _JSON = (b"content-type", b"application/json")
+_RAW = (b"content-type", b"application/octet-stream")
 JSON_FIELDS = fields(_JSON)
 
 
@@ -80,7 +81,9 @@ class Exchange(Generic[F]):
         return self.live
 
     def agree(self, asked: Asked) -> None:
-        """To what the head asks for."""
+        """To what the head asks for. Raises `UnsupportedMedia` where the dialect has no raw tensors."""
+        if asked.json_size is not None and not self.operation.takes_raw:
+            raise UnsupportedMedia("raw tensors are not read here; send application/json")
         self.terms = Terms(self._started, asked.timeout, asked.priority)
 
     def submit(self, call: Call[F], complete: Callable[[Outcome], None]) -> Request:
@@ -93,7 +96,7 @@ class Exchange(Generic[F]):
         if call.timeout is not None:
             self.terms.timeout = min(self.terms.timeout, call.timeout)
 
-    def answered(self, answer: Answer, content: bytes | memoryview) -> Reply:
+    def answered(self, answer: Answer, payload: Payload) -> Reply:
         total = time.monotonic() - self._started
         live = self.live
         self._recorder.answered(live.labels, self._request_id, answer.timings, total)
@@ -103,8 +106,11 @@ class Exchange(Generic[F]):
             timings.compute * 1e3,
             total * 1e3,
         )
-        named = _fields_of(live.label, live.digest)
-        return Reply(200, named, [(b"server-timing", spent)], content)
+        extra = [(b"server-timing", spent)]
+        if payload.json_size is not None:
+            extra.append((b"inference-header-content-length", b"%d" % payload.json_size))
+        named = _fields_of(live.label, live.digest, payload.json_size is not None)
+        return Reply(200, named, extra, payload.data)
 
     def refused(self, error: MaasError) -> Reply:
         """Turned away before its body was looked at: counted, but no news."""
@@ -124,12 +130,13 @@ class Exchange(Generic[F]):
 
     def _reply_to(self, error: Exception, total: float) -> Reply:
         live = self._known_version
-        named = _fields_of(live.label, live.digest) if live else JSON_FIELDS
+        named = _fields_of(live.label, live.digest, False) if live else JSON_FIELDS
         extra = [*headers_of(error), (b"server-timing", b"total;dur=%.3f" % (total * 1e3))]
         content = self.operation.render_error(public(error), self._request_id)
         return Reply(status_of(error), named, extra, content)
 
 
 @lru_cache(1024)
-def _fields_of(label: str, digest: str) -> Fields:
-    return fields(_JSON, (b"x-model-version", label.encode()), (b"x-model-digest", digest.encode()))
+def _fields_of(label: str, digest: str, is_raw: bool) -> Fields:
+    media = _RAW if is_raw else _JSON
+    return fields(media, (b"x-model-version", label.encode()), (b"x-model-digest", digest.encode()))

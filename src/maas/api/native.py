@@ -13,7 +13,7 @@ import orjson
 from fastapi import APIRouter
 
 from maas.api.body import dump, parse_object
-from maas.api.operation import Call, Operation, Subject
+from maas.api.operation import Call, Operation, Payload, Subject
 from maas.errors import MaasError
 from maas.gateway import Gateway
 from maas.models.live import LiveVersion
@@ -37,8 +37,9 @@ _SINGLE, _BATCH = PredictForm(True), PredictForm(False)
 _FIRST: list[Any] = [(*(slice(None),) * axis, 0, ...) for axis in range(MAX_RANK)]
 
 
-def parse_predict(subject: Subject, body: bytes) -> Call[PredictForm]:
+def parse_predict(subject: Subject, payload: Payload) -> Call[PredictForm]:
     """Raises `InvalidRequest` naming the input, what was expected and what came."""
+    body = bytes(payload.data)
     allow_non_finite = subject.allow_non_finite
     values = parse_object(body, allow_non_finite=allow_non_finite)
     inputs, is_single = decode_inputs(
@@ -47,7 +48,7 @@ def parse_predict(subject: Subject, body: bytes) -> Call[PredictForm]:
     return Call(inputs, _SINGLE if is_single else _BATCH)
 
 
-def render_predict(subject: Subject, form: PredictForm, answer: Answer) -> bytes:
+def render_predict(subject: Subject, form: PredictForm, answer: Answer) -> Payload:
     """Raises `ModelFailed` where an output cannot be said in JSON."""
     outputs = {}
     for spec in subject.signature.outputs:
@@ -57,7 +58,7 @@ def render_predict(subject: Subject, form: PredictForm, answer: Answer) -> bytes
         if form.is_single and spec.batch_axis is not None:
             array = array[_FIRST[spec.batch_axis]]
         outputs[spec.name] = encode(array, spec.name)
-    return dump(outputs, is_finite=answer.is_finite)
+    return Payload(dump(outputs, is_finite=answer.is_finite))
 
 
 def render_error(error: MaasError, request_id: str) -> bytes:

@@ -1,4 +1,4 @@
-"""The Open Inference Protocol, version 2, over REST with JSON tensors.
+"""The Open Inference Protocol, version 2, over REST, with tensors in JSON or raw behind it.
 
 https://github.com/kserve/open-inference-protocol/blob/main/specification/protocol/inference_rest.md
 """
@@ -17,7 +17,8 @@ from fastapi.responses import JSONResponse
 
 import maas
 from maas.api.body import dump, parse_object
-from maas.api.operation import Call, Operation, Subject
+from maas.api.operation import Call, Operation, Payload, Subject
+from maas.api.raw_tensors import read_raw, write_raw
 from maas.api.terms import check_timeout
 from maas.errors import InvalidRequest, MaasError
 from maas.gateway import Gateway
@@ -47,32 +48,46 @@ MAX_ID = 4096  # characters
 
 @dataclass(frozen=True, slots=True)
 class InferForm:
-    """The outputs to give, in this order, and the request's `id`."""
+    """The outputs to give, in this order, those of them that are given as raw bytes, and the request's `id`."""
 
     outputs: tuple[str, ...]
+    raw: tuple[str, ...]
     id: str | None
 
 
-def parse_infer(subject: Subject, body: bytes) -> Call[InferForm]:
+def parse_infer(subject: Subject, payload: Payload) -> Call[InferForm]:
     """Raises `InvalidRequest` naming the tensor, what was expected and what came."""
+    body, behind = _cut(payload)
     request = parse_object(body, allow_non_finite=True)
-    given = _by_name(_entries(request.get("inputs"), "inputs"))
+    entries = _entries(request.get("inputs"), "inputs")
+    raw = _cut_raw(entries, behind)
+    given = _by_name(entries)
     if given.keys() != subject.signature.names:
         raise wrong_names(subject.signature, given)
     plain = is_plain(body)
-    inputs = {spec.name: _parse_input(spec, given[spec.name], plain) for spec in subject.signature.inputs}
-    outputs = _choose_outputs(subject.signature, request.get("outputs"))
-    return Call(inputs, InferForm(outputs, _parse_id(request)), _parse_timeout(request))
+    inputs = {
+        spec.name: _parse_input(spec, given[spec.name], raw.get(spec.name), plain)
+        for spec in subject.signature.inputs
+    }
+    parameters = _parameters(request, "")
+    wanted = request.get("outputs")
+    outputs = _choose_outputs(subject.signature, wanted)
+    form = InferForm(outputs, _choose_raw(outputs, wanted, parameters), _parse_id(request))
+    return Call(inputs, form, _parse_timeout(parameters))
 
 
-def render_infer(subject: Subject, form: InferForm, answer: Answer) -> bytes:
+def render_infer(subject: Subject, form: InferForm, answer: Answer) -> Payload:
     """Raises `ModelFailed` where an output holds bytes that are no text."""
     response: dict[str, Any] = {"model_name": subject.name, "model_version": subject.version}
     if form.id is not None:
         response["id"] = form.id
     specs = {spec.name: spec for spec in subject.signature.outputs}
-    response["outputs"] = [_render_output(specs[name], answer.outputs[name]) for name in form.outputs]
-    return dump(response, is_finite=answer.is_finite)
+    raw = {name: write_raw(answer.outputs[name]) for name in form.raw}
+    response["outputs"] = [
+        _render_output(specs[name], answer.outputs[name], raw.get(name)) for name in form.outputs
+    ]
+    text = dump(response, is_finite=answer.is_finite)
+    return Payload(b"".join((text, *raw.values())), len(text)) if raw else Payload(text)
 
 
 def render_error(error: MaasError, _request_id: str) -> bytes:
@@ -81,7 +96,15 @@ def render_error(error: MaasError, _request_id: str) -> bytes:
 
 _NOT_READY: dict[int | str, dict[str, Any]] = {503: {"description": "Not now; the body says why."}}
 
-INFER = Operation("infer", InferForm, parse_infer, render_infer, render_error)
+INFER = Operation(
+    "infer",
+    InferForm,
+    parse_infer,
+    render_infer,
+    render_error,
+    takes_raw=True,
+    gives_raw=lambda form: len(form.raw) == len(form.outputs),
+)
 
 
 def metadata(gateway: Gateway) -> APIRouter:
@@ -99,7 +122,7 @@ def metadata(gateway: Gateway) -> APIRouter:
     @router.get("", summary="Server metadata")
     @router.get("/", include_in_schema=False)
     async def server() -> dict[str, Any]:
-        return {"name": "maas", "version": maas.__version__, "extensions": []}
+        return {"name": "maas", "version": maas.__version__, "extensions": ["binary_tensor_data"]}
 
     @router.get("/models/{model}", summary="Model metadata")
     async def model_metadata(model: str) -> dict[str, Any]:
@@ -186,7 +209,65 @@ def _by_name(entries: list[tuple[str, dict[str, Any]]]) -> dict[str, dict[str, A
     return named
 
 
-def _parse_input(spec: TensorSpec, tensor: Mapping[str, Any], is_plain: bool) -> Array:
+def _cut(payload: Payload) -> tuple[bytes, memoryview]:
+    """The JSON and what is behind it."""
+    if payload.json_size is None:
+        return bytes(payload.data), memoryview(b"")
+    whole = memoryview(payload.data)
+    if payload.json_size > len(whole):
+        raise InvalidRequest(
+            f"Inference-Header-Content-Length is {payload.json_size}; the body has {len(whole)} bytes"
+        )
+    return bytes(whole[: payload.json_size]), whole[payload.json_size :]
+
+
+def _cut_raw(entries: list[tuple[str, dict[str, Any]]], behind: memoryview) -> dict[str, memoryview]:
+    """The raw bytes by input, which lie behind the JSON in the order in which it names them."""
+    raw = {}
+    start = 0
+    for name, tensor in entries:
+        size = _parameters(tensor, f" of input {clip(name)!r}").get("binary_data_size")
+        if size is None:
+            continue
+        if type(size) is not int or not 0 <= size <= len(behind) - start:
+            raise InvalidRequest(
+                f"input {clip(name)!r} has binary_data_size {clip(str(size))}; {len(behind) - start} bytes are left for it"
+            )
+        raw[name] = behind[start : start + size]
+        start += size
+    if start != len(behind):
+        raise InvalidRequest(f"the body has {len(behind) - start} bytes behind its last tensor")
+    return raw
+
+
+def _parameters(owner: Mapping[str, Any], of: str) -> Mapping[str, Any]:
+    parameters = owner.get("parameters", {})
+    if not isinstance(parameters, dict):
+        raise InvalidRequest(f"`parameters`{of} must be an object")
+    return parameters
+
+
+def _choose_raw(outputs: tuple[str, ...], wanted: object, parameters: Mapping[str, Any]) -> tuple[str, ...]:
+    """Those of `outputs` to be given as raw bytes: all, or none, but for those that say it themselves."""
+    all_raw = _flag(parameters, "binary_data_output", False)
+    chosen = dict.fromkeys(outputs, all_raw)
+    if wanted is not None:
+        for name, tensor in _entries(wanted, "outputs"):
+            parameters = _parameters(tensor, f" of output {clip(name)!r}")
+            chosen[name] = _flag(parameters, "binary_data", all_raw)
+    return tuple(name for name in outputs if chosen[name])
+
+
+def _flag(parameters: Mapping[str, Any], name: str, default: bool) -> bool:
+    value = parameters.get(name, default)
+    if not isinstance(value, bool):
+        raise InvalidRequest(f"parameter {name!r} is {clip(str(value))!r}; it must be true or false")
+    return value
+
+
+def _parse_input(
+    spec: TensorSpec, tensor: Mapping[str, Any], raw: memoryview | None, is_plain: bool
+) -> Array:
     datatype = tensor.get("datatype")
     if datatype != DATATYPES[spec.dtype]:
         raise InvalidRequest(
@@ -202,6 +283,12 @@ def _parse_input(spec: TensorSpec, tensor: Mapping[str, Any], is_plain: bool) ->
             f"input {spec.name!r} declares shape {clip(str(shape))} of {len(shape)} dimensions; expected "
             f"{len(spec.dims)}: {spec.declaration}"
         )
+    if raw is not None:
+        if "data" in tensor:
+            raise InvalidRequest(
+                f"input {spec.name!r} has `data` and binary_data_size; it may have one of them"
+            )
+        return _not_empty(read_raw(raw, spec, shape), spec)
     if "data" not in tensor:
         raise InvalidRequest(f"input {spec.name!r} needs `data`, a list of {DATATYPES[spec.dtype]} elements")
     array = decode(tensor["data"], spec, allow_non_finite=True, is_plain=is_plain)
@@ -211,11 +298,15 @@ def _parse_input(spec: TensorSpec, tensor: Mapping[str, Any], is_plain: bool) ->
             f"input {spec.name!r} declares shape {clip(str(shape))}, which is {prod(shape)} elements, but its data has "
             f"{array.size}" + ("" if is_flat else f" in shape {list(array.shape)}")
         )
+    return _not_empty(array, spec).reshape(shape)
+
+
+def _not_empty(array: Array, spec: TensorSpec) -> Array:
     if not array.size:
         raise InvalidRequest(
             f"input {spec.name!r} is empty; expected {spec.declaration} with at least one element"
         )
-    return array.reshape(shape)
+    return array
 
 
 def _choose_outputs(signature: Signature, wanted: object) -> tuple[str, ...]:
@@ -239,20 +330,15 @@ def _parse_id(request: Mapping[str, Any]) -> str | None:
     return identifier
 
 
-def _parse_timeout(request: Mapping[str, Any]) -> float | None:
+def _parse_timeout(parameters: Mapping[str, Any]) -> float | None:
     """The parameter `timeout` of the protocol's scheduling extension, in microseconds, as seconds."""
-    parameters = request.get("parameters", {})
-    if not isinstance(parameters, dict):
-        raise InvalidRequest("`parameters` must be an object")
     if "timeout" not in parameters:
         return None
     return check_timeout(parameters["timeout"], "parameter 'timeout'", "microseconds") / 1e6
 
 
-def _render_output(spec: TensorSpec, array: Array) -> dict[str, Any]:
-    return {
-        "name": spec.name,
-        "shape": list(array.shape),
-        "datatype": DATATYPES[spec.dtype],
-        "data": encode(array.reshape(-1), spec.name),
-    }
+def _render_output(spec: TensorSpec, array: Array, raw: bytes | None) -> dict[str, Any]:
+    tensor = {"name": spec.name, "shape": list(array.shape), "datatype": DATATYPES[spec.dtype]}
+    if raw is not None:
+        return {**tensor, "parameters": {"binary_data_size": len(raw)}}
+    return {**tensor, "data": encode(array.reshape(-1), spec.name)}

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
+import msgspec
+
 from maas.errors import MaasError
 from maas.types import Answer, Signature, Tensors
 
@@ -32,6 +34,13 @@ class Subject(Protocol):
     def allow_non_finite(self) -> bool: ...
 
 
+class Payload(msgspec.Struct):
+    """A body: JSON, and where `json_size` is not None, raw tensors behind the first so many bytes of it."""
+
+    data: bytes | memoryview
+    json_size: int | None = None
+
+
 @dataclass(slots=True)
 class Call(Generic[F]):
     """A parsed request. `form` is what the dialect needs to know of it again when it renders the answer; `timeout` is how
@@ -45,10 +54,14 @@ class Call(Generic[F]):
 @dataclass(frozen=True, slots=True)
 class Operation(Generic[F]):
     """`parse` raises `InvalidRequest`; `render` may raise `ModelFailed`, where an answer cannot be said in the dialect;
-    `render_error` gives the body for an error and the request's id. `form` is a frozen dataclass of plain values."""
+    `render_error` gives the body for an error and the request's id. `form` is a frozen dataclass of plain values.
+    `takes_raw` says whether a request may hold raw tensors, and `gives_raw` whether an answer of that form holds no others, so
+    that writing it is copying."""
 
     name: str
     form: type[F]
-    parse: Callable[[Subject, bytes], Call[F]]
-    render: Callable[[Subject, F, Answer], bytes]
+    parse: Callable[[Subject, Payload], Call[F]]
+    render: Callable[[Subject, F, Answer], Payload]
     render_error: Callable[[MaasError, str], bytes]
+    takes_raw: bool = False
+    gives_raw: Callable[[F], bool] = lambda _: False

@@ -15,8 +15,10 @@ from maas.types import clip
 
 PRIORITIES = {priority.name.lower(): priority for priority in Priority}
 
+_JSON_SIZE = b"inference-header-content-length"
+_MAX_DIGITS = 18
 _NAMES = frozenset(
-    (b"content-type", b"content-encoding", b"x-request-timeout", b"x-request-priority", HEADER)
+    (b"content-type", b"content-encoding", b"x-request-timeout", b"x-request-priority", HEADER, _JSON_SIZE)
 )
 
 _JSON_TYPES = (
@@ -28,41 +30,57 @@ _JSON_TYPES = (
 
 
 class Asked(msgspec.Struct, frozen=True):
-    """What a head asks for: at most `timeout` seconds, a priority, and to be called by `request_id`, if it names one."""
+    """What a head asks for: at most `timeout` seconds, a priority, to be called by `request_id`, if it names one, and to have
+    its body read as `json_size` bytes of JSON with raw tensors behind, or as JSON alone."""
 
     timeout: float = math.inf
     priority: Priority = Priority.STANDARD
     request_id: bytes | None = None
+    json_size: int | None = None
 
 
 def read_asked(headers: Iterable[tuple[bytes, bytes]]) -> Asked:
-    """`X-Request-Timeout`, in seconds, `X-Request-Priority` and `X-Request-Id`.
+    """`X-Request-Timeout`, in seconds, `X-Request-Priority`, `X-Request-Id` and `Inference-Header-Content-Length`.
 
-    Raises `InvalidRequest` where they cannot be read, and `UnsupportedMedia` unless the body says it is, or may be, plain
-    JSON.
+    Raises `InvalidRequest` where they cannot be read, and `UnsupportedMedia` unless the body says it is, or may be, JSON, or
+    JSON with raw tensors behind.
     """
     timeout = math.inf
     priority = Priority.STANDARD
     request_id: bytes | None = None
+    json_size: int | None = None
+    media = b""
     for name, value in headers:
         if name not in _NAMES:
             continue
         if name == b"content-type":
-            _check_type(value)
+            media = value
         elif name == b"content-encoding":
             _check_encoding(value)
         elif name == b"x-request-timeout":
             timeout = min(timeout, check_timeout(value.decode("latin-1"), "X-Request-Timeout", "seconds"))
         elif name == b"x-request-priority":
             priority = check_priority(value.decode("latin-1"))
+        elif name == _JSON_SIZE:
+            json_size = _parse_size(value)
         else:
             request_id = request_id or plain_id(value)
-    return Asked(timeout, priority, request_id)
+    _check_type(media, json_size is not None)
+    return Asked(timeout, priority, request_id, json_size)
+
+
+def _parse_size(value: bytes) -> int:
+    if not value.isdigit() or len(value) > _MAX_DIGITS:
+        shown = clip(value.decode("latin-1"))
+        raise InvalidRequest(f"Inference-Header-Content-Length is {shown!r}; it must be a number of bytes")
+    return int(value)
 
 
 @lru_cache(256)
-def _check_type(value: bytes) -> None:
+def _check_type(value: bytes, has_raw: bool) -> None:
     media = value.decode("latin-1").partition(";")[0].strip().lower()
+    if has_raw and media == "application/octet-stream":
+        return
     if media not in _JSON_TYPES and not media.endswith("+json"):
         raise UnsupportedMedia(f"content type {clip(media)!r} is not read here; send application/json")
 

@@ -11,11 +11,13 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Any
 
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
+
 from maas.api.body import check_length
 from maas.api.codec import SMALL, Codec, is_large
 from maas.api.door import Door
 from maas.api.exchange import Exchange, Reply
-from maas.api.operation import Call
+from maas.api.operation import Call, Payload
 from maas.api.request_id import new_request_id
 from maas.api.terms import Asked
 from maas.batching.request import Outcome, Request
@@ -30,6 +32,11 @@ if TYPE_CHECKING:
     from maas.edge.cycle import Cycle
 
 
+_SMALL_RAW = (
+    HIGH_WATER_LIMIT  # bytes of a body with raw tensors; of a larger one the connection stops the reading
+)
+
+
 class Lane:
     """`in_flight` is how many requests are on their way in it."""
 
@@ -42,14 +49,10 @@ class Lane:
 
     def takes(self, head: Head) -> bool:
         """Whether a request with this head may be answered here, when its body is whole."""
-        length = head.framing.length
-        return (
-            head.asked is not None
-            and head.method == "POST"
-            and length is not None
-            and length <= SMALL
-            and not head.framing.expects_continue
-        )
+        length, asked = head.framing.length, head.asked
+        if asked is None or length is None or head.method != "POST" or head.framing.expects_continue:
+            return False
+        return length <= (SMALL if asked.json_size is None else _SMALL_RAW)
 
     def enter(self, cycle: Cycle, body: bytes) -> Passage:
         """Begin a request whose body is whole. It may be answered when this returns."""
@@ -92,7 +95,7 @@ class Passage:
                 return
             self._exchange.agree(asked)
             check_length(len(body), live.body_limit)
-            self._call = target.operation.parse(live, body)
+            self._call = target.operation.parse(live, Payload(body, asked.json_size))
             self._request = self._exchange.submit(self._call, self._complete)
         except Exception as error:
             self._reply(self._exchange.failed(error))
@@ -114,7 +117,7 @@ class Passage:
         """Called by the batcher, which nothing that goes wrong here may reach."""
         if isinstance(outcome, Exception):
             self._reply(self._exchange.failed(outcome))
-        elif is_large(outcome):
+        elif is_large(outcome) and not self._exchange.operation.gives_raw(self._call.form):
             connection = self._cycle.connection
             self._writing = connection.loop.create_task(self._write_elsewhere(outcome))
             connection.tasks.add(self._writing)
@@ -125,8 +128,8 @@ class Passage:
     def _render(self, answer: Answer) -> Reply:
         exchange = self._exchange
         try:
-            content = exchange.operation.render(exchange.live, self._call.form, answer)
-            return exchange.answered(answer, content)
+            payload = exchange.operation.render(exchange.live, self._call.form, answer)
+            return exchange.answered(answer, payload)
         except Exception as error:
             return exchange.failed(error)
 
@@ -135,8 +138,8 @@ class Passage:
         exchange, form = self._exchange, self._call.form
         deadline = exchange.terms.deadline_for(exchange.live)
         try:
-            content = await self._lane.codec.render(exchange.operation, exchange.live, form, answer, deadline)
-            reply = exchange.answered(answer, content)
+            payload = await self._lane.codec.render(exchange.operation, exchange.live, form, answer, deadline)
+            reply = exchange.answered(answer, payload)
         except Exception as error:
             reply = exchange.failed(error)
         self._reply(reply)

@@ -142,11 +142,13 @@ class Described(Frame, frozen=True, tag=True):
 
 
 class Parse(Frame, frozen=True, tag=True):
-    """Parse the body in the first `size` bytes of the slab beside the frame, as the operation of that name does."""
+    """Parse the body in the first `size` bytes of the slab beside the frame, as the operation of that name does; raw tensors
+    are behind the first `json_size` of them, if it has any."""
 
     operation: str
     subject: Described
     size: int
+    json_size: int | None
 
 
 class Render(Frame, frozen=True, tag=True):
@@ -171,9 +173,10 @@ class Parsed(Frame, frozen=True, tag=True):
 
 
 class Rendered(Frame, frozen=True, tag=True):
-    """The body is the first `size` bytes of the slab beside the frame."""
+    """The body is the first `size` bytes of the slab beside the frame, JSON in the first `json_size` of them, or in all."""
 
     size: int
+    json_size: int | None
 
 
 # ── any process → gateway ────────────────────────────────────────────────────────────────────────────────────

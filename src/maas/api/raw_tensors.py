@@ -1,0 +1,70 @@
+"""Tensors as the raw bytes behind a JSON body: the binary tensor data extension of the Open Inference Protocol.
+
+https://github.com/triton-inference-server/server/blob/main/docs/protocol/extension_binary_data.md
+
+Elements lie in C order, the lowest byte first; one of `bytes` has its length before it, in four bytes.
+"""
+
+from __future__ import annotations
+
+import struct
+from math import prod
+
+import numpy as np
+
+from maas.errors import InvalidRequest
+from maas.types import Array, TensorSpec
+
+_MAX_STRINGS = 65_536  # in a tensor: each is an object
+_LENGTH = struct.Struct("<I")
+
+
+def read_raw(data: memoryview, spec: TensorSpec, shape: list[int]) -> Array:
+    """The tensor of `spec`'s dtype that fills `data`: a view of it, unless its elements are bytes.
+
+    Raises `InvalidRequest` where `data` does not hold just the elements of `shape`.
+    """
+    if spec.dtype == "bytes":
+        return _read_strings(data, spec, shape)
+    dtype = spec.numpy_dtype.newbyteorder("<")
+    expected = prod(shape) * dtype.itemsize
+    if len(data) != expected:
+        raise InvalidRequest(
+            f"input {spec.name!r} has {len(data)} bytes; shape {shape} of {spec.dtype} is {expected}"
+        )
+    array = np.frombuffer(data, dtype).reshape(shape)
+    if spec.dtype == "bool":
+        _check_booleans(array, spec)
+    return array.astype(spec.numpy_dtype, copy=False)
+
+
+def write_raw(array: Array) -> bytes:
+    """`array` as `read_raw` reads it."""
+    if array.dtype.hasobject:
+        return b"".join(_LENGTH.pack(len(element)) + element for element in array.flat)
+    return array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
+
+
+def _check_booleans(array: Array, spec: TensorSpec) -> None:
+    """A byte that is neither 0 nor 1 would be true to one engine and another number to the next."""
+    if array.size and array.view(np.uint8).max() > 1:
+        raise InvalidRequest(f"input {spec.name!r} is BOOL and holds a byte that is neither 0 nor 1")
+
+
+def _read_strings(data: memoryview, spec: TensorSpec, shape: list[int]) -> Array:
+    count = prod(shape)
+    if count > _MAX_STRINGS:
+        raise InvalidRequest(f"input {spec.name!r} has {count} strings; a request may have {_MAX_STRINGS}")
+    array = np.empty(count, dtype=object)
+    start = 0
+    for index in range(count):
+        end = start + _LENGTH.size
+        if end <= len(data):
+            start, end = end, end + _LENGTH.unpack_from(data, start)[0]
+        if end > len(data):
+            raise InvalidRequest(f"input {spec.name!r} ends within its element {index} of {count}")
+        array[index] = bytes(data[start:end])
+        start = end
+    if start != len(data):
+        raise InvalidRequest(f"input {spec.name!r} has {len(data) - start} bytes behind its {count} elements")
+    return array.reshape(shape)
