@@ -1,8 +1,10 @@
-"""The same model in all three forms, and the number of torch's threads as it was."""
+"""The same model in all forms, and the number of torch's threads as it was."""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +13,13 @@ import torch
 from tests.assets import plain_models, torch_models
 
 from maas.runtimes.contract import Artifact
+from maas.runtimes.golden import GOLDEN
 from maas.runtimes.python import write_class
 from maas.runtimes.torch.export import write_exported, write_module
+from maas.runtimes.torch.onnx import write_onnx
 from maas.types import Signature
 
-FORMS = ("exported", "module", "python")
+FORMS = ("exported", "module", "python", "onnxruntime", "openvino")
 SIGNATURE = Signature.parse(
     {"x": "float32[batch, 3]"}, {"y": "float32[batch, 2]", "total": "float32[batch]"}, {}
 )
@@ -36,14 +40,28 @@ def forms(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Artifact]:
             options = write_module(
                 directory, torch_models.Affine(features=3), SIGNATURE, [sample], {"features": 3}
             )
-        else:
+        elif form == "python":
             options = write_class(directory, plain_models.Affine, SIGNATURE, [sample], {"gain": 0.5})
+        else:
+            options = write_converted(directory, written["exported"], form)
         written[form] = Artifact(directory, SIGNATURE, options, CODE)
     return written
 
 
+def write_converted(directory: Path, exported: Artifact, runtime: str) -> dict[str, str]:
+    """The exported model as ONNX, for an engine that may not be installed here."""
+    if find_spec("onnxscript") is not None:
+        sample = {"x": np.ones((2, 3), np.float32)}
+        write_onnx(directory, exported, sample)
+        shutil.copy(exported.directory / GOLDEN, directory)
+    return {"name": runtime}
+
+
 @pytest.fixture(params=FORMS)
 def artifact(request: pytest.FixtureRequest, forms: Mapping[str, Artifact]) -> Artifact:
+    if request.param in ("onnxruntime", "openvino"):
+        pytest.importorskip("onnxscript")
+        pytest.importorskip(request.param)
     return forms[request.param]
 
 

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -91,6 +95,9 @@ def test_missing_files_are_refused(artifact: Artifact, tmp_path_factory: pytest.
         ("torch", {"format": "onnx"}, "it is 'onnx'"),
         ("torch", {"format": ["exported"]}, "needs `format`"),
         ("torch", {"format": "module"}, "needs `module: package.module:Class`"),
+        ("onnxruntime", {"threads": 2}, "has no option 'threads'"),
+        ("openvino", {"threads": 2}, "has no option 'threads'"),
+        ("openvino", {"precision": "int4"}, "precision 'int4' is unknown; known are float32, bfloat16"),
         ("torch", {"format": "module", "module": 3}, "needs `module: package.module:Class`"),
         ("python", {}, "needs `class: package.module:Class`"),
         ("python", {"class": 3}, "needs `class: package.module:Class`"),
@@ -104,17 +111,34 @@ def test_options_that_make_no_sense_are_refused(
     artifact: Artifact, name: str, options: dict[str, object], message: str
 ) -> None:
     """A manifest whose options are missing, or of the wrong kind, is refused in words."""
+    if name != "python":
+        pytest.importorskip(name)
     with pytest.raises(BadArtifact, match=message):
         runtimes.runtime(name).load(dataclasses.replace(artifact, options=options), Placement())
 
 
 def test_an_unknown_runtime_is_refused() -> None:
     """The name of no engine is refused with those that there are."""
-    with pytest.raises(BadArtifact, match="runtime 'onnx' is unknown; known are python, torch"):
+    with pytest.raises(
+        BadArtifact, match="runtime 'onnx' is unknown; known are onnxruntime, openvino, python, torch"
+    ):
         runtimes.runtime("onnx")
 
 
 def test_every_runtime_has_its_preloads() -> None:
     """Each engine says what a fork server imports ahead, be it nothing."""
-    assert runtimes.PRELOADS.keys() == {"python", "torch"}
-    assert all(hasattr(runtimes.runtime(name), "load") for name in runtimes.PRELOADS)
+    assert runtimes.PRELOADS.keys() == {"onnxruntime", "openvino", "python", "torch"}
+    for name in runtimes.PRELOADS:
+        assert name == "python" or find_spec(name) is None or hasattr(runtimes.runtime(name), "load")
+
+
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
+def test_an_engine_starts_no_thread_before_a_fork(name: str) -> None:
+    """What a fork server imports has no thread of its own, such as one that would send usage data."""
+    pytest.importorskip(name)
+    code = f"import os, {runtimes.PRELOADS[name][0]}; print(len(os.listdir('/proc/self/task')))"
+    command = [sys.executable, "-P", "-c", code]
+    done = subprocess.run(
+        command, env=os.environ | {"OPENBLAS_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout == "1\n", done.stderr

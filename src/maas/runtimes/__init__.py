@@ -10,11 +10,21 @@ from importlib import import_module
 from maas.errors import BadArtifact
 from maas.runtimes.contract import Runtime
 
-_MODULES = {"python": "maas.runtimes.python", "torch": "maas.runtimes.torch"}
+_MODULES = {
+    "onnxruntime": "maas.runtimes.onnxruntime",
+    "openvino": "maas.runtimes.openvino",
+    "python": "maas.runtimes.python",
+    "torch": "maas.runtimes.torch",
+}
 
 # What a fork server imports ahead, so that a model process of the engine is there in milliseconds. Only what
 # may be forked: no engine may have run an operation, nor the `python` runtime's class have met our thread limits.
-PRELOADS: dict[str, tuple[str, ...]] = {"python": (), "torch": ("maas.runtimes.torch.runner",)}
+PRELOADS: dict[str, tuple[str, ...]] = {
+    "onnxruntime": ("maas.runtimes.onnxruntime",),
+    "openvino": ("maas.runtimes.openvino",),
+    "python": (),
+    "torch": ("maas.runtimes.torch.runner",),
+}
 
 
 def runtime(name: str) -> Runtime:

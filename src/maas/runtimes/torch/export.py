@@ -28,11 +28,25 @@ def write_exported(
 ) -> dict[str, Any]:
     """Export `module` to `model.pt2` and return the manifest's runtime options.
 
-    Named dimensions become dynamic ones. The sample inputs, which `torch.export` keeps by pickling them, and the
+    The sample inputs, which `torch.export` keeps by pickling them, and the
     author's source lines are dropped.
     Raises `BadArtifact` where the module does not export, with what to do instead.
     """
-    example = tuple(_for_tracing(spec, samples[0][spec.name]) for spec in signature.inputs)
+    program = trace(module, signature, samples[0])
+    program.example_inputs = None
+    for node in program.graph.nodes:
+        node.meta.pop("stack_trace", None)  # lines and paths of the author's own files
+    torch.export.save(program, directory / PROGRAM)
+    _write_golden(directory, module, signature, samples)
+    return {"name": "torch", "format": "exported"}
+
+
+def trace(module: torch.nn.Module, signature: Signature, sample: Tensors) -> ExportedProgram:
+    """`module` as an exported program, whose dynamic dimensions are those that `signature` names.
+
+    Raises `BadArtifact` where the module does not export, with what to do instead.
+    """
+    example = tuple(_for_tracing(spec, sample[spec.name]) for spec in signature.inputs)
     dims = _dynamic_dims(signature)
     shapes = tuple(
         {axis: dims[dim] for axis, dim in enumerate(spec.dims) if isinstance(dim, str)}
@@ -40,20 +54,12 @@ def write_exported(
     )
     try:
         with torch.no_grad(), _evaluating(module):
-            program: ExportedProgram = torch.export.export(
-                module, example, dynamic_shapes=_by_parameter(module, shapes)
-            )
+            return torch.export.export(module, example, dynamic_shapes=_by_parameter(module, shapes))
     except Exception as error:  # whatever a module does while it is traced
         raise BadArtifact(
             f"the module does not export with the dimensions {', '.join(dims) or '(all fixed)'}: {error}\n"
             "Declare a dimension that it fixes as a number, or publish with form='module'."
         ) from error
-    program.example_inputs = None
-    for node in program.graph.nodes:
-        node.meta.pop("stack_trace", None)  # lines and paths of the author's own files
-    torch.export.save(program, directory / PROGRAM)
-    _write_golden(directory, module, signature, samples)
-    return {"name": "torch", "format": "exported"}
 
 
 def write_module(

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.export import ExportedProgram
 from torch.export.passes import move_to_device_pass
 
 from maas.errors import BadArtifact
@@ -41,21 +42,26 @@ _GRAPH = "models/model.json"
 
 def load_exported(artifact: Artifact, device: torch.device) -> Callable[..., Any]:
     """The program's module on `device`. Raises `BadArtifact` where the archive is refused or does not load."""
-    path = artifact.directory / PROGRAM
-    inspect_archive(path)
-    try:
-        with _unpickling_refused():
-            program = torch.export.load(path)
-    except BadArtifact:
-        raise
-    except Exception as error:  # torch raises whatever its reader meets in a damaged archive
-        raise BadArtifact(f"{PROGRAM} does not load: {type(error).__name__}", trace=str(error)) from error
+    program = load_program(artifact)
     if device.type != "cpu":
         program = move_to_device_pass(program, device)
     # The gateway has checked the inputs against the declaration; the guards are the archive's own text, as code. Calling the
     # module instead of its `forward` would check the constraints again, which takes twice as long as a small model.
     forward: Callable[..., Any] = program.module(check_guards=False).forward
     return forward
+
+
+def load_program(artifact: Artifact) -> ExportedProgram:
+    """The program as it is stored. Raises `BadArtifact` where the archive is refused or does not load."""
+    path = artifact.directory / PROGRAM
+    inspect_archive(path)
+    try:
+        with _unpickling_refused():
+            return torch.export.load(path)
+    except BadArtifact:
+        raise
+    except Exception as error:  # torch raises whatever its reader meets in a damaged archive
+        raise BadArtifact(f"{PROGRAM} does not load: {type(error).__name__}", trace=str(error)) from error
 
 
 def inspect_archive(path: Path) -> None:

@@ -27,7 +27,9 @@ class TorchRuntime:
         if loader is None:
             raise BadArtifact(f"runtime 'torch' needs `format`, one of {', '.join(_LOADERS)}; it is {form!r}")
         device = _device(placement.device)
-        forward = loader(artifact, device)
+        forward = _at_precision(
+            artifact.options.get("precision", "float32"), loader(artifact, device), device
+        )
         inputs = tuple(spec.name for spec in artifact.signature.inputs)
         outputs = tuple(spec.name for spec in artifact.signature.outputs)
         return TorchRunner(forward, inputs, outputs, device)
@@ -80,6 +82,29 @@ class TorchRunner:
                 f"{', '.join(self._outputs)}"
             )
         return tensors
+
+
+def _at_precision(precision: object, forward: Callable[..., Any], device: torch.device) -> Callable[..., Any]:
+    """`forward`, or `forward` computing in bfloat16 what PyTorch holds to be safe, with answers in float32."""
+    if precision == "float32":
+        return forward
+    if precision != "bfloat16":
+        raise BadArtifact(f"precision {precision!r} is unknown; known are float32, bfloat16")
+
+    def reduced(*inputs: torch.Tensor) -> Any:
+        with torch.autocast(device.type, torch.bfloat16):
+            return _widened(forward(*inputs))
+
+    return reduced
+
+
+def _widened(result: Any) -> Any:
+    """What a module returned, with float32 in the place of bfloat16."""
+    if isinstance(result, Mapping):
+        return {name: _widened(value) for name, value in result.items()}
+    if isinstance(result, (tuple, list)):
+        return [_widened(value) for value in result]
+    return result.float() if isinstance(result, torch.Tensor) and result.dtype == torch.bfloat16 else result
 
 
 def _to_array(name: str, tensor: torch.Tensor) -> Array:
