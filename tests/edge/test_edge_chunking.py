@@ -342,3 +342,28 @@ def test_loss_cancels_what_runs_and_drops_what_waits(ask: Callable[[str], bytes]
         assert wire.transport.written == b""
 
     run_virtual(run())
+
+
+def test_answers_of_a_pass_leave_together_and_in_order() -> None:
+    """Those of the lane at the end of the pass; what an application says after them comes after them; and a connection that
+    is lost meanwhile takes nothing from the others."""
+
+    async def run() -> None:
+        wires = [Wire() for _ in range(3)]
+        edge = wires[0].edge
+        for wire in wires:
+            wire.connection.edge = edge
+        for wire in wires[:2]:
+            wire.connection.data_received(post("/predict/a", BODY) + get("/b"))
+        wires[2].connection.data_received(post("/predict/a", BODY))
+        await asyncio.sleep(0)
+        assert [wire.transport.written for wire in wires] == [b"", b"", b""]
+        wires[1].lose()
+        wires[1].transport.close()
+        await wires[0].settle()
+        said = wires[0].transport.written
+        assert 0 < said.find(b"POST /predict/a") < said.find(b"GET /b")
+        assert wires[1].transport.written == b""
+        assert wires[2].transport.written.count(b"HTTP/1.1 200") == 1
+
+    run_virtual(run())

@@ -184,7 +184,7 @@ class Cycle:
             "path": connection.root_path + head.path,
             "raw_path": connection.root_path.encode("ascii") + raw_path,
             "query_string": query,
-            "headers": head.headers,
+            "headers": list(head.headers),  # the application's own: the head may be another request's too
             "state": connection.app_state.copy(),
             LATE: self.late,
         }

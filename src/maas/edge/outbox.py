@@ -24,4 +24,5 @@ class Outbox:
     def flush(self) -> None:
         answers, self._answers = self._answers, []
         for transport, answer in answers:
-            transport.write(answer)
+            if not transport.is_closing():  # whose client has left meanwhile takes nothing from the others
+                transport.write(answer)
