@@ -41,6 +41,7 @@ def publish(
     arguments: Mapping[str, Any] | None = None,
     files: str | Path | None = None,
     max_batch_size: int = 32,
+    max_batch_cost: int | None = None,
     max_queue_delay: float = 0.0,
     tolerances: Mapping[str, Tolerance] | None = None,
     allow_non_finite: bool = False,
@@ -60,8 +61,8 @@ def publish(
     `example_inputs` are arrays or tensors by the names of `forward`'s parameters, or a list in their order; with the
     model's own answers they become the golden sample that every load is held against. Text becomes `bytes`. Unless
     declared, as in `inputs={"ids": "int64[batch, seq]"}`, the first dimension of a tensor is `batch` and the others are
-    fixed. `dimensions` bounds the variable ones. `max_batch_size` is the most rows of a batch, and so of a request. A
-    request whose model process died is run again unless `idempotent` is false.
+    fixed. `dimensions` bounds the variable ones, and says with what they may be padded. `max_batch_size` is the most rows
+    of a batch, and so of a request; `max_batch_cost` the most rows × lengths of variable dimensions. A request whose model process died is run again unless `idempotent` is false.
 
     Raises `InvalidRequest` for bad names, examples and declarations and for a version that exists; `BadArtifact`,
     `Forbidden`, `ModelFailed` or `WorkerDied` where the version could not be loaded and proven. The repository is then
@@ -90,7 +91,11 @@ def publish(
                 inputs=declared_inputs,
                 outputs=declared_outputs,
                 dimensions=dict(dimensions or {}),
-                batching=Batching(max_batch_size=max_batch_size, max_queue_delay=max_queue_delay),
+                batching=Batching(
+                    max_batch_size=max_batch_size,
+                    max_batch_cost=max_batch_cost,
+                    max_queue_delay=max_queue_delay,
+                ),
                 tolerances={**DEFAULT_TOLERANCES, **(tolerances or {})},
                 allow_non_finite=allow_non_finite,
                 idempotent=idempotent,

@@ -323,6 +323,16 @@ def _holds(limits: Any, number: Pad) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
+class CurvePoint:
+    """What one batch took when a version had loaded: `rows` of `elements` each, which is the product of the variable
+    lengths of a row, 1 where there are none."""
+
+    rows: int
+    elements: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Tolerance:
     """Two numbers agree when |actual - expected| ≤ absolute + relative × |expected|."""
 

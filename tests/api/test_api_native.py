@@ -248,7 +248,7 @@ async def test_catalogue_lists_every_version_with_its_state() -> None:
     assert one == same
     assert one["default"] is True
     assert one["inputs"] == [{"name": "x", "dtype": "float32", "shape": ["batch", 2]}]
-    assert one["batching"] == {"max_batch_size": 4, "max_queue_delay": 0.0}
+    assert one["batching"] == {"max_batch_size": 4, "max_batch_cost": None, "max_queue_delay": 0.0}
     assert (one["description"], one["card"]["r2"]) == ("twice", 0.5)
     assert one["card"]["classes"] == {"0": 7}
     assert torn.status_code == 503

@@ -19,8 +19,16 @@ from maas.batching.permits import Permits
 from maas.batching.policy import BatchPolicy
 from maas.batching.priority import Priority
 from maas.batching.request import Outcome, Request
-from maas.errors import Aborted, DeadlineExceeded, Draining, ModelFailed, QueueFull
-from maas.types import Answer, Bounds, Signature
+from maas.errors import (
+    Aborted,
+    DeadlineExceeded,
+    DeadlineUnreachable,
+    Draining,
+    InvalidRequest,
+    ModelFailed,
+    QueueFull,
+)
+from maas.types import Answer, Bounds, CurvePoint, Signature
 
 SIGNATURE = Signature.parse({"x": "float32[batch]"}, {"y": "float32[batch]"}, {})
 LENGTHS = Signature.parse({"x": "float32[batch, time]"}, {"y": "float32[batch, time]"}, {})
@@ -472,15 +480,64 @@ def test_requests_of_different_lengths_share_a_batch_and_get_their_own_length() 
     async def scenario() -> None:
         instance = FakeInstance(PADDED)
         async with serving(instance, signature=PADDED, observe=seen.append) as caller:
-            outcomes: list[Outcome] = []
+            caller.batcher.learn(
+                [CurvePoint(1, 8, 0.1), CurvePoint(4, 8, 0.1)]
+            )  # as long for four as for one
             for length in (3, 1, 2):
                 inputs = {"x": np.full((1, length), length, np.float32)}
                 deadline = asyncio.get_running_loop().time() + 60
-                caller.batcher.submit(Request(inputs, 1, deadline, outcomes.append))
+                caller.outcomes.append([])
+                caller.batcher.submit(Request(inputs, 1, deadline, caller.outcomes[-1].append))
             await asyncio.sleep(1)
-            answers = [outcome.outputs["y"].tolist() for outcome in outcomes if isinstance(outcome, Answer)]
-            assert answers == [[[6, 6, 6]], [[2]], [[4, 4]]]
+            assert caller.answers() == [[[6, 6, 6]], [[2]], [[4, 4]]]
             assert len(instance.batches) == 1
 
     run_virtual(scenario())
     assert [(batch.rows, batch.elements, batch.padding) for batch in seen] == [(3, 6, 3)]
+
+
+def test_a_request_that_costs_more_than_any_batch_may_is_invalid() -> None:
+    """With the numbers: it could never be run within what its operator allows."""
+
+    async def scenario() -> None:
+        policy = BatchPolicy(max_batch_size=4, max_batch_cost=8)
+        async with serving(FakeInstance(PADDED), signature=PADDED, policy=policy) as caller:
+            inputs = {"x": np.zeros((2, 5), np.float32)}
+            with pytest.raises(
+                InvalidRequest, match="2 rows of lengths 5, which cost 10; model 'test' accepts 8"
+            ):
+                caller.batcher.submit(Request(inputs, 2, 1e9, lambda _: None))
+
+    run_virtual(scenario())
+
+
+def test_what_warm_up_measured_admits_and_refuses_before_any_batch_has_run() -> None:
+    """The first request that could not be answered in time is refused, and told when it might be, by the curve alone."""
+
+    async def scenario() -> None:
+        instance = FakeInstance(SIGNATURE, seconds=10.0)
+        async with serving(instance, admission=STRICT) as caller:
+            caller.batcher.learn([CurvePoint(rows, 1, 10.0) for rows in (1, 2, 4)])
+            caller.send(0.0)
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            with pytest.raises(DeadlineUnreachable):
+                caller.send(1.0, timeout=15.0)
+            caller.send(1.0, timeout=25.0)
+
+    run_virtual(scenario())
+
+
+def test_batches_are_no_larger_than_is_worth_it() -> None:
+    """Where throughput does not rise beyond two rows, four that wait are two batches, so the first are answered sooner."""
+
+    async def scenario() -> None:
+        instance = FakeInstance(SIGNATURE, seconds=0.1)
+        async with serving(instance, policy=BatchPolicy(max_batch_size=8)) as caller:
+            caller.batcher.learn([CurvePoint(1, 1, 1.0), *(CurvePoint(n, 1, n / 2) for n in (2, 4, 8))])
+            for value in range(4):
+                caller.send(float(value))
+            await asyncio.sleep(1)
+            assert rows_of(instance) == [2, 2]
+
+    run_virtual(scenario())

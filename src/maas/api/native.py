@@ -116,8 +116,10 @@ def _describe(gateway: Gateway, live: LiveVersion) -> dict[str, Any]:
         "dimensions": {name: asdict(bounds) for name, bounds in live.signature.bounds.items()},
         "batching": {
             "max_batch_size": live.policy.max_batch_size,
+            "max_batch_cost": live.policy.max_batch_cost,
             "max_queue_delay": live.policy.max_queue_delay,
         },
+        "curve": [asdict(point) for point in live.curve],
         "card": manifest.card,
     }
 

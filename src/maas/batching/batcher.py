@@ -15,13 +15,15 @@ import asyncio
 import math
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
+from math import prod
 
 from maas.batching.backlog import Backlog
+from maas.batching.buckets import bucket_of
 from maas.batching.deadlines import Deadlines
-from maas.batching.execution import BatchObservation, Execution, Instance, InstanceGone
+from maas.batching.execution import BatchObservation, Execution, Instance, InstanceGone, padded_elements
 from maas.batching.pace import Pace
 from maas.batching.permits import Permits
 from maas.batching.policy import BatchPolicy
@@ -35,6 +37,7 @@ from maas.errors import (
     DeadlineExceeded,
     DeadlineUnreachable,
     Draining,
+    InvalidRequest,
     MaasError,
     ModelFailed,
     Quarantined,
@@ -43,7 +46,7 @@ from maas.errors import (
 )
 from maas.tensors.packing import nbytes_of
 from maas.tensors.stack import stack_key
-from maas.types import Signature
+from maas.types import CurvePoint, Signature
 
 _TIMER_SLACK = 0.001  # seconds that a timer may ring early: uvloop counts in milliseconds
 _MAX_DEATHS = 2  # of model processes over one request: in company, and alone
@@ -71,6 +74,11 @@ class Batch:
     @property
     def rows(self) -> int:
         return sum(request.rows for request in self.requests)
+
+    @property
+    def elements(self) -> int:
+        """Of each row, when it is padded."""
+        return padded_elements(self.requests)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,14 +116,11 @@ class Batcher:
         self._sequence = count()
         self._shares: Mapping[Priority, float] = {}
         self._quarantine = Quarantine()
-        self._pace = Pace()
+        self._pace = Pace(policy.max_batch_size)
         self._execution = Execution(signature, self._pace, observe, clock)
         self._running: set[Batch] = set()
         self._running_count = 0  # requests in them
-        self._full_turn = (
-            0.0  # seconds that a full batch takes, and what its answer may be late; as of the last batch
-        )
-        self._margin = 0.0
+        self._note_full_batch()
         self._instances: set[Instance] = set()
         # Each with the batch that it has just run, if others were waiting.
         self._idle: OrderedDict[Instance, Batch | None] = OrderedDict()
@@ -154,9 +159,12 @@ class Batcher:
 
     def submit(self, request: Request) -> None:
         """Queue `request`. Refused at once, it is not completed: `QueueFull`, `Draining`, `DeadlineUnreachable`, or
-        `Quarantined` where its inputs have ended a model process a moment ago."""
+        `Quarantined` where its inputs have ended a model process a moment ago; `InvalidRequest` where it costs more than a
+        batch may."""
         self.has_refused = True
         request.nbytes = sum(map(nbytes_of, request.inputs.values()))
+        if self._signature.variable:
+            self._measure(request)
         if (refusal := self.refusal(request.nbytes)) is not None:
             raise refusal
         now = self._clock()
@@ -168,14 +176,23 @@ class Batcher:
         self.has_refused = False
         if not self._signature.stacks_all:
             request.stack_key = stack_key(self._signature, request.inputs)
-        if self._signature.variable:
-            request.lengths = self._signature.lengths_of(request.inputs)
         request.arrived = now
         request.order = (request.deadline, next(self._sequence))
         self._enqueue(request)
         self._deadlines.add(request, len(self._queue) + self._running_count)
         if request.deadline < self._alarm_at:
             self._set_alarm(request.deadline)
+
+    def _measure(self, request: Request) -> None:
+        """Take its lengths. Raises `InvalidRequest` where no batch may be as large as it is."""
+        request.lengths = self._signature.lengths_of(request.inputs)
+        request.bucket = bucket_of(request.lengths)
+        most = self._policy.max_batch_cost
+        if most is not None and request.rows * prod(request.lengths) > most:
+            raise InvalidRequest(
+                f"the request has {request.rows} rows of lengths {' × '.join(map(str, request.lengths))}, which cost "
+                f"{request.rows * prod(request.lengths)}; model {self._name!r} accepts {most}"
+            )
 
     def _check_quarantine(self, request: Request, now: float) -> None:
         if seconds := self._quarantine.seconds_left(request.inputs, now):
@@ -188,6 +205,11 @@ class Batcher:
         self._dequeue(request)
         request.abandon()
         self._changed.set()
+
+    def learn(self, curve: Sequence[CurvePoint]) -> None:
+        """What the version's batches took when it was warmed up."""
+        self._pace.learn(curve)
+        self._note_full_batch()
 
     # ── instances ────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -242,14 +264,16 @@ class Batcher:
 
     def _assign(self, now: float) -> list[Batch]:
         """Take from the queue what the policy wants to run now, each batch with an instance and a permit."""
-        decision = self._policy.decide(self._queue.groups, len(self._idle), now + _TIMER_SLACK, self._shares)
+        decision = self._policy.decide(
+            self._queue.groups, len(self._idle), now + _TIMER_SLACK, self._shares, self._pace.sizes
+        )
         batches: list[Batch] = []
         for takes in decision.batches:
             if not self._permits.acquire(self._changed.set):
                 break
             instance, before = self._idle.popitem(last=False)
             if before is not None:
-                self._pace.observe_turn(before.rows, now - before.started)
+                self._pace.observe_turn(before.rows, now - before.started, before.elements)
             requests = [request for take in takes for request in self._take(take.key, take.count, now)]
             batches.append(Batch(instance, requests, now))
         else:
@@ -298,14 +322,13 @@ class Batcher:
             self._enqueue(request)
 
     def _may_run_again(self, request: Request) -> bool:
-        soonest = self._clock() + self._pace.seconds_for(request.rows)
+        soonest = self._clock() + self._pace.seconds_for(request.rows, prod(request.lengths))
         return self._admission.is_idempotent and soonest <= request.deadline
 
     def _end(self, batch: Batch) -> None:
         self._running.discard(batch)
         self._running_count -= len(batch.requests)
-        self._full_turn = self._pace.turn_of(self._policy.max_batch_size)
-        self._margin = self._pace.margin(self._policy.max_batch_size)
+        self._note_full_batch()
         self._permits.release()
         if batch.instance in self._instances:
             self._idle[batch.instance] = batch if self._queue else None
@@ -381,7 +404,7 @@ class Batcher:
         ):
             return None
         request.foreseen = now + self._seconds_until_answer(request, now, begun)
-        late = request.foreseen + self._pace.margin(self._policy.max_batch_size) - request.deadline
+        late = request.foreseen + self._margin - request.deadline
         if late <= 0:
             return None
         return DeadlineUnreachable(
@@ -392,22 +415,38 @@ class Batcher:
     def _is_soon(self, rows: int, deadline: float, now: float, begun: int = 0) -> bool:
         """Whether a request would be in time even behind all that waits and a batch that has just begun: the usual case,
         and quickly seen."""
-        batches = (self._queue.rows + begun + rows) // self._policy.max_batch_size + 2
+        batches = (self._queue.rows + begun + rows) // self._full_rows + 2
         return bool(self._instances) and now + batches * self._full_turn + self._margin <= deadline
 
+    def _note_full_batch(self) -> None:
+        """A full batch of the longest rows: what `_is_soon` goes by, which is asked for each request."""
+        elements = self._pace.longest()
+        self._full_rows = self._rows_of_a_batch(elements)
+        self._full_turn = self._pace.turn_of(self._full_rows, elements)
+        self._margin = self._pace.margin(self._full_rows, elements)
+
+    def _rows_of_a_batch(self, elements: int) -> int:
+        return min(self._policy.max_batch_size, self._pace.sizes(elements).limit)
+
     def _seconds_until_answer(self, request: Request, now: float, begun: int) -> float:
-        size = self._policy.max_batch_size
+        elements = self._queue.mean_elements()
+        size = self._rows_of_a_batch(elements)
         full, rest = divmod(self._queue.rows_ahead(request) + begun, size)
-        seconds = full // len(self._instances) * self._pace.turn_of(size)
+        seconds = full // len(self._instances) * self._pace.turn_of(size, elements)
         if not self._idle:
-            ends = (batch.started + self._pace.turn_of(batch.rows) - now for batch in self._running)
+            ends = (
+                batch.started + self._pace.turn_of(batch.rows, batch.elements) - now
+                for batch in self._running
+            )
             seconds += max(0.0, min(ends, default=0.0))
-        return seconds + self._pace.seconds_for(min(size, rest + request.rows))
+        own = max(elements, prod(request.lengths))
+        return seconds + self._pace.seconds_for(min(max(size, request.rows), rest + request.rows), own)
 
     def _seconds_to_drain(self) -> float:
         """How long what waits now takes, by the pace of recent batches; a second while nothing is known."""
-        size = self._policy.max_batch_size
-        a_batch = self._pace.turn_of(size)
+        elements = self._queue.mean_elements()
+        size = self._rows_of_a_batch(elements)
+        a_batch = self._pace.turn_of(size, elements)
         if not a_batch or not self._instances:
             return 1.0
         return -(-self._queue.rows // size) * a_batch / len(self._instances)

@@ -111,7 +111,7 @@ class Execution:
 
     def _observe_pace(self, requests: Sequence[Request], rows: int, started: float) -> None:
         now = self._clock()
-        self._pace.observe(rows, now - started)
+        self._pace.observe(rows, now - started, padded_elements(requests))
         if foreseen := [request.foreseen for request in requests if request.foreseen]:
             self._pace.observe_lateness(now - min(foreseen))
 
@@ -205,11 +205,17 @@ class Execution:
             request.finish(Answer(outputs, Timings(queued[index], result.compute), is_finite))
 
 
+def padded_elements(requests: Sequence[Request]) -> int:
+    """The elements that each row of a batch has when it is padded; 1 where there are no lengths."""
+    if not requests or not requests[0].lengths:
+        return 1
+    return prod(map(max, zip(*(request.lengths for request in requests), strict=True)))
+
+
 def _count_elements(requests: Sequence[Request]) -> tuple[int, int]:
     """The requests' own elements, rows × the lengths of the variable dimensions; and what padding adds to them."""
     own = sum(request.rows * prod(request.lengths) for request in requests)
-    longest = map(max, zip(*(request.lengths for request in requests), strict=True))
-    return own, sum(request.rows for request in requests) * prod(longest) - own
+    return own, sum(request.rows for request in requests) * padded_elements(requests) - own
 
 
 def _is_finite(array: Array) -> bool:

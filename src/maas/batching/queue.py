@@ -1,21 +1,41 @@
-"""What waits: requests by priority and by what they can be stacked with, the earliest deadline first."""
+"""What waits: requests by priority, by what they can be stacked with and by length, the earliest deadline first."""
 
 from __future__ import annotations
 
 import sys
 from bisect import bisect_left, insort
-from collections.abc import Hashable
-from typing import NamedTuple
+from collections.abc import Hashable, Iterable
+from math import prod
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from maas.batching.priority import WEIGHTS, Priority
 from maas.batching.request import Request
+from maas.types import Lengths
 
 
 class GroupKey(NamedTuple):
-    """Requests of one group may share a batch; those of one `stack` key may across priorities."""
+    """Requests of one group may share a batch; those of one `stack` key may across priorities and `lengths`, which are the
+    bucket of their variable dimensions."""
 
     priority: Priority
     stack: Hashable
+    lengths: Lengths = ()
+
+
+class HasRows(Protocol):
+    @property
+    def rows(self) -> int: ...
+
+
+R = TypeVar("R", bound=HasRows)
+
+
+class Group(list[R], Generic[R]):
+    """Requests in their order, and the `rows` of all, which would take long to count where thousands wait."""
+
+    def __init__(self, requests: Iterable[R] = ()) -> None:
+        super().__init__(requests)
+        self.rows = sum(request.rows for request in self)
 
 
 class WaitingQueue:
@@ -23,8 +43,9 @@ class WaitingQueue:
     some thousand pointers is cheaper than any tree."""
 
     def __init__(self) -> None:
-        self.groups: dict[GroupKey, list[Request]] = {}
+        self.groups: dict[GroupKey, Group[Request]] = {}
         self.rows = 0
+        self._elements = 0
         self.nbytes = 0
         self._count = 0
         self._rows_by_priority = dict.fromkeys(Priority, 0)
@@ -36,11 +57,13 @@ class WaitingQueue:
         key = _key_of(request)
         group = self.groups.get(key)
         if group is None:
-            group = self.groups[key] = []
+            group = self.groups[key] = Group()
         if group and request.order < group[-1].order:
             insort(group, request, key=_order)
         else:
             group.append(request)
+        group.rows += request.rows
+        self._elements += request.rows * prod(request.lengths)
         self._count += 1
         self.rows += request.rows
         self._rows_by_priority[request.priority] += request.rows
@@ -48,7 +71,7 @@ class WaitingQueue:
 
     def remove(self, request: Request) -> bool:
         """Take `request` out wherever it stands; False where it does not wait."""
-        group = self.groups.get(_key_of(request), [])
+        group = self.groups.get(_key_of(request), Group[Request]())
         index = bisect_left(group, request.order, key=_order)
         if index == len(group) or group[index] is not request:
             return False
@@ -60,6 +83,10 @@ class WaitingQueue:
         taken = self.groups[key][:count]
         self._drop(key, 0, count)
         return taken
+
+    def mean_elements(self) -> int:
+        """Of the rows that wait, the elements of one on average; 1 where there are no lengths."""
+        return max(1, self._elements // self.rows) if self.rows else 1
 
     def rows_ahead(self, request: Request) -> int:
         """About how many rows will be run before `request`, were it added now: those of its class that are due earlier,
@@ -82,6 +109,8 @@ class WaitingQueue:
         for request in group[start:end]:
             self._count -= 1
             self.rows -= request.rows
+            group.rows -= request.rows
+            self._elements -= request.rows * prod(request.lengths)
             self._rows_by_priority[request.priority] -= request.rows
             self.nbytes -= request.nbytes
         del group[start:end]
@@ -90,7 +119,7 @@ class WaitingQueue:
 
 
 def _key_of(request: Request) -> GroupKey:
-    return GroupKey(request.priority, request.stack_key)
+    return GroupKey(request.priority, request.stack_key, request.bucket)
 
 
 def _order(request: Request) -> tuple[float, int]:

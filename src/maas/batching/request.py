@@ -15,7 +15,7 @@ Outcome = Answer | Exception
 class Request(msgspec.Struct, eq=False):
     """Completed exactly once, by `finish`, unless its caller leaves first.
 
-    `rows` is its extent in the batch, `lengths` are those of its variable dimensions; times are monotonic seconds. `order` puts the earliest deadline first, and
+    `rows` is its extent in the batch, `lengths` are those of its variable dimensions and `bucket` what they are taken for; times are monotonic seconds. `order` puts the earliest deadline first, and
     among equals who came first. `foreseen` is when its answer was expected, 0 where nobody asked. `deaths` counts the model processes that died or hung while they ran it.
     """
 
@@ -27,6 +27,7 @@ class Request(msgspec.Struct, eq=False):
     nbytes: int = 0
     stack_key: Hashable = None
     lengths: Lengths = ()
+    bucket: Lengths = ()
     order: tuple[float, int] = (0.0, 0)
     foreseen: float = 0.0
     arrived: float = 0.0

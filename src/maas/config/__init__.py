@@ -206,6 +206,13 @@ class ModelOptions(_Section):
     max_batch_size: int | None = Field(
         None, ge=1, le=65536, description="Rows in one batch; at most what the manifest allows."
     )
+    max_batch_cost: int | None = Field(
+        None,
+        ge=1,
+        le=1 << 40,
+        description="Rows × lengths of the variable dimensions in one batch, padding included; at most what the manifest "
+        "allows. A request that costs more is a 400.",
+    )
     max_queue_delay: float | None = Field(
         None,
         ge=0,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from math import prod
@@ -20,7 +20,7 @@ from maas.models.manifest import Batching
 from maas.models.repository import StoredVersion
 from maas.models.verification import load_frame
 from maas.runtimes.contract import Placement
-from maas.types import BATCH, Signature, version_order
+from maas.types import BATCH, CurvePoint, Signature, version_order
 from maas.workers.launcher import Launcher
 from maas.workers.pool import Pool, PoolStatistics
 from maas.workers.standard_output import PrintedLine
@@ -96,6 +96,8 @@ class LiveVersion:
         self.example = Example()
         self.row_seconds = 0.0
         """What one row took when it had loaded."""
+        self.curve: Sequence[CurvePoint] = ()
+        """What batches of different sizes took then."""
         self._hooks = hooks
         self.batcher = Batcher(
             self.label,
@@ -117,6 +119,7 @@ class LiveVersion:
                 stored,
                 Placement(options.device, options.threads),
                 max_batch_size=self.policy.max_batch_size,
+                max_batch_cost=self.policy.max_batch_cost,
                 max_answer_bytes=configuration.limits.answer_bytes,
                 load_timeout=options.load_timeout,
                 allow_code=configuration.allow_code,
@@ -182,7 +185,9 @@ class LiveVersion:
     async def _enter_ready(self) -> None:
         loaded = await asyncio.shield(self._pool.loaded)
         self.example = Example(loaded.example_inputs, loaded.example_outputs)
-        self.row_seconds = loaded.row_seconds
+        self.row_seconds = loaded.curve[0].seconds
+        self.curve = loaded.curve
+        self.batcher.learn(loaded.curve)
         if objection := self._hooks.objection(self):
             self._pool.give_up(ModelNotReady(objection))  # and so it fails, without ever having been ready
         else:
@@ -215,10 +220,12 @@ def _policy(signature: Signature, batching: Batching, options: ModelOptions) -> 
     if not signature.is_batched:
         return BatchPolicy(max_batch_size=1)
     size = batching.max_batch_size
+    costs = [cost for cost in (batching.max_batch_cost, options.max_batch_cost) if cost is not None]
     delay = batching.max_queue_delay
     return BatchPolicy(
         max_batch_size=size if options.max_batch_size is None else min(size, options.max_batch_size),
         max_queue_delay=delay if options.max_queue_delay is None else options.max_queue_delay,
+        max_batch_cost=min(costs, default=None),
     )
 
 

@@ -57,6 +57,12 @@ class Batching(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     max_batch_size: int = Field(32, ge=1, le=65536, description="rows in one batch")
+    max_batch_cost: int | None = Field(
+        None,
+        ge=1,
+        le=1 << 40,
+        description="rows × lengths of the variable dimensions, padding included, in one batch",
+    )
     max_queue_delay: float = Field(
         0.0, ge=0, le=60, description="seconds the oldest request may wait for company"
     )

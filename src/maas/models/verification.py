@@ -20,6 +20,7 @@ def load_frame(
     placement: Placement,
     *,
     max_batch_size: int,
+    max_batch_cost: int | None = None,
     max_answer_bytes: int = Limits().answer_bytes,
     load_timeout: float = ModelOptions().load_timeout,
     allow_code: Sequence[str] = (),
@@ -41,6 +42,7 @@ def load_frame(
         device=placement.device,
         threads=placement.threads,
         max_batch_size=max_batch_size,
+        max_batch_cost=max_batch_cost,
         max_answer_bytes=max_answer_bytes,
         load_timeout=load_timeout,
         allow_non_finite=manifest.allow_non_finite,
@@ -63,6 +65,7 @@ def verify(stored: StoredVersion, *, allow_code: Sequence[str] = (), device: str
         stored,
         Placement(device),
         max_batch_size=stored.manifest.batching.max_batch_size,
+        max_batch_cost=stored.manifest.batching.max_batch_cost,
         allow_code=allow_code,
     )
     with ThreadPoolExecutor(1) as thread:

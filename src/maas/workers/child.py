@@ -7,11 +7,9 @@ anybody before its hash has been checked here.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import socket
-import statistics
 import sys
 import time
 from collections.abc import Iterable
@@ -23,22 +21,20 @@ import numpy as np
 import orjson
 
 from maas import runtimes
-from maas.errors import BadArtifact, MaasError, ModelFailed, OutOfMemory
+from maas.errors import BadArtifact, ModelFailed
 from maas.runtimes.contract import MANIFEST, Artifact, Placement, Runner
 from maas.runtimes.golden import GOLDEN, GoldenSample, load_golden, rows_of
-from maas.runtimes.self_test import self_test, stack_inputs
+from maas.runtimes.self_test import self_test
 from maas.tensors.check import check_outputs
 from maas.tensors.nested import encode
 from maas.tensors.packing import Column, Place, plan, read, write
 from maas.types import Array, Signature, Tensors, TensorSpec
 from maas.workers.channel import close_all, receive, send
-from maas.workers.failures import describe
+from maas.workers.failures import describe, translate
 from maas.workers.frames import Frame, Load, Loaded, Ping, Pong, Ran, Release, Run
 from maas.workers.slab import Slab
+from maas.workers.warm_up import warm_up
 
-_WARM_UP_SECONDS = 5.0
-_TIMED_RUNS = 5  # of one row, of which the median counts
-_TIMING_SECONDS = 1.0  # after which no further one is begun
 _MAX_EXAMPLE_ELEMENTS = 2048
 _MAX_EXAMPLE_BYTES = 32 << 10
 
@@ -69,7 +65,7 @@ def _serve(sock: socket.socket) -> None:
                 close_all(descriptors)
                 continue
         except (Exception, SystemExit) as error:  # whatever a model raises is its request's failure
-            answer = describe(_translate(error), error)
+            answer = describe(translate(error), error)
         send(sock, answer, fresh)
 
 
@@ -98,11 +94,10 @@ class Model:
         )
         samples = load_golden(directory, signature, allow_non_finite=frame.allow_non_finite)
         self_test(runner, signature, samples, frame.tolerances)
-        _warm_up(runner, signature, samples, frame.max_batch_size)
-        row_seconds = _time_row(runner, signature, samples[0])
+        curve = warm_up(runner, signature, samples[0], frame.max_batch_size, frame.max_batch_cost)
         model = cls(runner, signature, frame.max_answer_bytes)
         inputs, outputs = _example(signature, samples[0])
-        return model, Loaded(time.perf_counter() - started, row_seconds, inputs, outputs)
+        return model, Loaded(time.perf_counter() - started, curve, inputs, outputs)
 
     def run(self, frame: Run, descriptors: list[int]) -> tuple[Ran, list[int]]:
         """Run one batch; also the descriptor of the output slab where the gateway does not have it yet."""
@@ -169,34 +164,6 @@ def check_hashes(directory: Path, files: dict[str, str]) -> None:
             )
 
 
-def _warm_up(runner: Runner, signature: Signature, samples: list[GoldenSample], max_batch_size: int) -> None:
-    """Run sizes 1, 2, 4 … `max_batch_size`, so that no caller pays for first-time work; at most some seconds."""
-    if not signature.is_batched:
-        return
-    row = rows_of(signature, samples[0])[0]
-    deadline = time.perf_counter() + _WARM_UP_SECONDS
-    size = 1
-    while size <= max_batch_size and time.perf_counter() < deadline:
-        try:
-            runner.run(stack_inputs(signature, [row.inputs] * size))
-        except Exception as error:
-            if size > 1 and isinstance(_translate(error), OutOfMemory):
-                return  # smaller ones fit, and a batch that does not is run in pieces
-            raise
-        size *= 2
-
-
-def _time_row(runner: Runner, signature: Signature, sample: GoldenSample) -> float:
-    """Seconds that the sample's first row takes when the runner is warm; the whole sample where it has no rows."""
-    inputs = (rows_of(signature, sample)[0] if signature.is_batched else sample).inputs
-    seconds: list[float] = []
-    while len(seconds) < _TIMED_RUNS and sum(seconds) < _TIMING_SECONDS:
-        started = time.perf_counter()
-        runner.run(inputs)
-        seconds.append(time.perf_counter() - started)
-    return statistics.median(seconds)
-
-
 def _example(signature: Signature, sample: GoldenSample) -> tuple[dict[str, Any], dict[str, Any]]:
     """The sample's first row as nested lists without the batch dimension; nothing where it is too large to read or
     JSON cannot carry it."""
@@ -225,16 +192,3 @@ def _as_lists(specs: Iterable[TensorSpec], arrays: Tensors) -> dict[str, Any]:
     text = orjson.dumps(lists, option=orjson.OPT_SERIALIZE_NUMPY)
     plain: dict[str, Any] = orjson.loads(text) if len(text) <= _MAX_EXAMPLE_BYTES else {}
     return plain
-
-
-def _translate(error: BaseException) -> MaasError:
-    """An error of our tree says itself; of any other a caller learns the type only, for its text may hold a path."""
-    if isinstance(error, MaasError):
-        return error
-    if (
-        isinstance(error, MemoryError)
-        or (isinstance(error, OSError) and error.errno == errno.ENOMEM)  # no room to map a slab
-        or type(error).__name__ == "OutOfMemoryError"  # torch's
-    ):
-        return OutOfMemory("the batch does not fit in the model's memory")
-    return ModelFailed(f"the model raised {type(error).__name__}")

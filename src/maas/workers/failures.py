@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import traceback
 
 from maas import errors
-from maas.errors import MaasError, ModelFailed
+from maas.errors import MaasError, ModelFailed, OutOfMemory
 from maas.types import clip
 from maas.workers.frames import Failed
 
@@ -41,3 +42,16 @@ def restore(failed: Failed) -> MaasError:
 def _plain(text: str) -> str:
     """Text that can be sent: an exception may quote half a character of its input."""
     return text.encode("utf-8", "backslashreplace").decode()
+
+
+def translate(error: BaseException) -> MaasError:
+    """An error of our tree says itself; of any other a caller learns the type only, for its text may hold a path."""
+    if isinstance(error, MaasError):
+        return error
+    if (
+        isinstance(error, MemoryError)
+        or (isinstance(error, OSError) and error.errno == errno.ENOMEM)  # no room to map a slab
+        or type(error).__name__ == "OutOfMemoryError"  # torch's
+    ):
+        return OutOfMemory("the batch does not fit in the model's memory")
+    return ModelFailed(f"the model raised {type(error).__name__}")

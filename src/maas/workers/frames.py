@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from maas.tensors.packing import Place
-from maas.types import Bounds, Tolerance
+from maas.types import Bounds, CurvePoint, Tolerance
 
 MAX_FRAME = 128 << 10  # bytes: under the kernel's default socket buffer, so that one send is one message
 
@@ -75,6 +75,7 @@ class Load(Frame, frozen=True, tag=True):
     device: str
     threads: int
     max_batch_size: int
+    max_batch_cost: int | None
     max_answer_bytes: int
     load_timeout: float
     allow_non_finite: bool
@@ -101,13 +102,13 @@ class Release(Frame, frozen=True, tag=True):
 
 
 class Loaded(Frame, frozen=True, tag=True):
-    """The version answers its golden samples; `seconds` it took to get there, `row_seconds` it takes for one row.
+    """The version answers its golden samples; `seconds` it took to get there. The `curve` begins with one row.
 
     The examples are a single sample's tensors as nested lists, for people to try; empty where they are large.
     """
 
     seconds: float
-    row_seconds: float
+    curve: list[CurvePoint]
     example_inputs: dict[str, Any]
     example_outputs: dict[str, Any]
 
