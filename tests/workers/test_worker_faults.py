@@ -10,6 +10,7 @@ import socket
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from tests.assets import worker_models
@@ -20,9 +21,9 @@ from tests.workers.test_pool import is_alive, pooled, stat_of
 from maas.errors import ModelFailed, WorkerDied
 from maas.types import Tensors
 from maas.workers import forkserver
-from maas.workers.channel import receive, send, socket_pair
+from maas.workers.channel import new_buffer, receive, send, socket_pair
 from maas.workers.forkserver import _obey
-from maas.workers.frames import Fork, ForkFailed, Ping
+from maas.workers.frames import Fork, ForkFailed, Parsed, Ping
 from maas.workers.launcher import Launcher
 from maas.workers.slab import Slab
 
@@ -30,14 +31,27 @@ from maas.workers.slab import Slab
 class CutShort:
     """A socket whose next message lost its descriptor, as in a process that has none left."""
 
-    def recvmsg(self, *_: Any) -> tuple[bytes, list[Any], int, None]:
-        return b"message", [], socket.MSG_CTRUNC, None
+    def recvmsg_into(self, *_: Any) -> tuple[int, list[Any], int, None]:
+        return 7, [], socket.MSG_CTRUNC, None
 
 
 def test_frame_without_its_descriptor_is_never_used() -> None:
     """A slab that did not arrive ends the channel: its tensors would be read from another one, which are another caller's."""
     with pytest.raises(OSError, match="cut off"):
         receive(CutShort())  # type: ignore[arg-type]
+
+
+def test_frame_outlives_the_buffer_it_came_in() -> None:
+    """The next one is read into the same memory, and what the first holds undecoded is still its own."""
+    ours, theirs = socket_pair()
+    buffer = new_buffer()
+    with ours, theirs:
+        send(ours, Parsed([], msgspec.Raw(b"\x01"), None))
+        send(ours, Parsed([], msgspec.Raw(b"\x02"), None))
+        first, second = receive(theirs, buffer), receive(theirs, buffer)
+        assert first is not None
+        assert second is not None
+        assert [bytes(frame.form) for frame, _ in (first, second)] == [b"\x01", b"\x02"]  # type: ignore[union-attr]
 
 
 def test_descriptors_arrive_beside_their_frame() -> None:

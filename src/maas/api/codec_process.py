@@ -20,7 +20,7 @@ from maas.api.operation import Operation, Payload, Subject
 from maas.errors import MaasError, TooLarge
 from maas.tensors.packing import Column, plan, read, write
 from maas.types import Answer, Signature, Timings
-from maas.workers.channel import close_all, receive, send
+from maas.workers.channel import close_all, new_buffer, receive, send
 from maas.workers.failures import describe
 from maas.workers.frames import Described, Frame, Parse, Parsed, Render, Rendered
 from maas.workers.slab import Slab
@@ -43,8 +43,9 @@ class DescribedSubject:
 def serve(sock: socket.socket) -> None:
     """Answer `Parse` and `Render` until the gateway is gone, which may be in the middle of an answer."""
     gc.disable()  # millions of lists, none of which refers to itself: looking for such cycles takes longer than parsing
+    buffer = new_buffer()
     with suppress(ConnectionError):
-        while (received := receive(sock)) is not None:
+        while (received := receive(sock, buffer)) is not None:
             frame, descriptors = received
             if isinstance(frame, Parse | Render):
                 answer, slab = _answer(frame, Slab.attach(descriptors[0]))

@@ -28,21 +28,29 @@ def send(sock: socket.socket, frame: Frame, descriptors: Sequence[int] = ()) -> 
         sock.send(message, socket.MSG_NOSIGNAL)
 
 
-def receive(sock: socket.socket) -> tuple[AnyFrame, list[int]] | None:
-    """The next frame with the descriptors beside it, now the caller's to close; None when the other end is closed.
+def new_buffer() -> bytearray:
+    """Room for one frame, to be used over and over: to ask for it anew takes ten times as long as to receive."""
+    return bytearray(MAX_FRAME)
+
+
+def receive(sock: socket.socket, buffer: bytearray | None = None) -> tuple[AnyFrame, list[int]] | None:
+    """The next frame with the descriptors beside it, now the caller's to close; None when the other end is closed. What was
+    in `buffer`, where one is given, is overwritten.
 
     Raises `OSError` where part of it was cut off: a process that is out of descriptors is not given one that it was sent,
     and without its slab it would read another's tensors.
     """
     space = socket.CMSG_LEN(_MAX_DESCRIPTORS * array("i").itemsize)
-    message, ancillary, flags, _ = sock.recvmsg(MAX_FRAME, space, socket.MSG_CMSG_CLOEXEC)
+    buffer = new_buffer() if buffer is None else buffer
+    size, ancillary, flags, _ = sock.recvmsg_into([buffer], space, socket.MSG_CMSG_CLOEXEC)
     descriptors = array("i")
     for _, _, data in ancillary:
         descriptors.frombytes(data[: len(data) - len(data) % descriptors.itemsize])
     if flags & (socket.MSG_CTRUNC | socket.MSG_TRUNC):
         close_all(descriptors)
         raise OSError("a frame, or a descriptor beside it, was cut off")
-    return (decode(message), list(descriptors)) if message else None
+    # A copy, for a frame may hold parts of it undecoded.
+    return (decode(bytes(memoryview(buffer)[:size])), list(descriptors)) if size else None
 
 
 class Channel:
@@ -59,6 +67,7 @@ class Channel:
         on_close: Callable[[], None],
     ) -> None:
         self._sock = sock
+        self._buffer = new_buffer()
         self._on_frame = on_frame
         self._on_close = on_close
         self._loop = asyncio.get_running_loop()
@@ -77,7 +86,7 @@ class Channel:
 
     def _read(self) -> None:
         try:
-            received = receive(self._sock)
+            received = receive(self._sock, self._buffer)
         except BlockingIOError:
             return
         except (OSError, ValueError):

@@ -29,7 +29,7 @@ from maas.tensors.check import check_outputs
 from maas.tensors.nested import encode
 from maas.tensors.packing import Column, Place, plan, read, write
 from maas.types import Array, Signature, Tensors, TensorSpec
-from maas.workers.channel import close_all, receive, send
+from maas.workers.channel import close_all, new_buffer, receive, send
 from maas.workers.failures import describe, translate
 from maas.workers.frames import Frame, Load, Loaded, Ping, Pong, Ran, Release, Run
 from maas.workers.slab import Slab
@@ -47,7 +47,8 @@ def serve(sock: socket.socket) -> None:
 
 def _serve(sock: socket.socket) -> None:
     model: Model | None = None
-    while (received := receive(sock)) is not None:
+    buffer = new_buffer()
+    while (received := receive(sock, buffer)) is not None:
         frame, descriptors = received
         fresh: list[int] = []
         answer: Frame
