@@ -15,7 +15,7 @@ SOURCE = Path(__file__).parent.parent / "src" / "maas"
 # From the top down. What stands on one line does not know each other either.
 LAYERS = (
     ("maas.cli", "maas.server", "maas.edge", "maas.publisher"),
-    ("maas.training",),
+    ("maas.training", "maas.bench"),
     ("maas.api",),
     ("maas.gateway",),
     ("maas.models",),
@@ -104,6 +104,18 @@ def test_client_sees_only_the_ground(name: str, path: Path) -> None:
     """The client knows types, tensors and errors, so that it installs without the server."""
     ours = {imported for imported in imports(path) if imported.startswith("maas.")}
     assert all(i.startswith(("maas.client", "maas.types", "maas.tensors", "maas.errors")) for i in ours)
+
+
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [(n, p) for n, p in MODULES if n.startswith("maas.bench")],
+    ids=lambda value: str(value),
+)
+def test_the_load_generator_knows_nothing_of_the_server(name: str, path: Path) -> None:
+    """What loads any server shares with ours the ground and the client alone."""
+    ours = {imported for imported in imports(path) if imported.startswith("maas.")}
+    ground = ("maas.bench", "maas.client", "maas.types", "maas.tensors", "maas.errors")
+    assert all(imported.startswith(ground) for imported in ours)
 
 
 @pytest.mark.parametrize(("name", "path"), MODULES, ids=[name for name, _ in MODULES])
