@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from maas import __version__
-from maas.cli import bench, config, models, predict, publish, serve, train, verify
+from maas.cli import bench, config, models, optimize, predict, publish, serve, train, verify
 from maas.errors import MaasError
 
 # What stands in the way of a command and is for its user to change: rights, space, a file in place of a folder.
@@ -18,9 +18,15 @@ _FORESEEN = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT,
 # Packages that only extras bring, and the extra that a command needs as a whole; the others need `server`.
 _OPTIONAL = {
     *("fastapi", "msgspec", "prometheus_client", "pydantic", "safetensors", "structlog", "uvicorn", "yaml"),
-    *("torch", "rich", "sklearn", "statsmodels", "matplotlib"),
+    *("torch", "rich", "sklearn", "statsmodels", "matplotlib", "onnx", "onnxscript", "onnxruntime", "openvino"),
 }
-_EXTRAS = {"bench": "bench", "publish": "torch", "verify": "torch", "train": "training"}
+_EXTRAS = {
+    "bench": "bench",
+    "optimize": "optimize",
+    "publish": "torch",
+    "train": "training",
+    "verify": "torch",
+}
 
 app = typer.Typer(
     name="maas",
@@ -49,6 +55,7 @@ def _options(
 app.command()(train.train)
 app.command()(publish.publish)
 app.command()(verify.verify)
+app.command()(optimize.optimize)
 app.command()(serve.serve)
 app.command()(predict.predict)
 app.command()(bench.bench)

@@ -193,12 +193,18 @@ class ModelOptions(_Section):
     default: VersionName | None = Field(
         None, description="Version that answers where a caller names none; the highest unless told."
     )
-    instances: int = Field(1, ge=1, le=256, description="Processes for each version, each with a copy of it.")
-    threads: int = Field(
-        1,
+    instances: int | None = Field(
+        None,
+        ge=1,
+        le=256,
+        description="Processes for each version, each with a copy of it. Where neither this nor `threads` is said: what "
+        "`maas optimize` measured, if on a machine like this one, else 1.",
+    )
+    threads: int | None = Field(
+        None,
         ge=1,
         le=1024,
-        description="Threads of each instance; instances × threads may not exceed the cores.",
+        description="Threads of each instance, 1 unless told or measured; instances × threads may not exceed the cores.",
     )
     device: str = Field(
         "cpu", pattern=r"^(cpu|cuda(:\d+)?)$", description="Where instances compute: cpu, cuda, cuda:1 …"
@@ -261,10 +267,10 @@ class ModelOptions(_Section):
     @model_validator(mode="after")
     def _check(self) -> ModelOptions:
         cores = os.cpu_count() or 1
-        if self.device == "cpu" and self.instances * self.threads > cores:
+        instances, threads = self.instances or 1, self.threads or 1
+        if self.device == "cpu" and instances * threads > cores:
             raise ValueError(
-                f"{self.instances} instances × {self.threads} threads need {self.instances * self.threads} cores; "
-                f"there are {cores}"
+                f"{instances} instances × {threads} threads need {instances * threads} cores; there are {cores}"
             )
         if (
             isinstance(self.versions, tuple)

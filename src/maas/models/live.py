@@ -16,7 +16,8 @@ from maas.batching.permits import Permits
 from maas.batching.policy import BatchPolicy
 from maas.config import Configuration, ModelOptions
 from maas.errors import ModelNotReady
-from maas.models.manifest import Batching
+from maas.models.machine import this_machine
+from maas.models.manifest import Batching, Manifest
 from maas.models.repository import StoredVersion
 from maas.models.verification import load_frame
 from maas.runtimes.contract import Placement
@@ -73,6 +74,7 @@ class LiveVersion:
         hooks: Hooks,
     ) -> None:
         options = configuration.options_of(stored.manifest.name)
+        instances, threads = scale_of(stored.manifest, options)
         self.stored = stored
         self.manifest = stored.manifest
         self.name = stored.manifest.name
@@ -117,7 +119,7 @@ class LiveVersion:
             launcher,
             load_frame(
                 stored,
-                Placement(options.device, options.threads),
+                Placement(options.device, threads),
                 max_batch_size=self.policy.max_batch_size,
                 max_batch_cost=self.policy.max_batch_cost,
                 max_answer_bytes=configuration.limits.answer_bytes,
@@ -125,7 +127,7 @@ class LiveVersion:
                 allow_code=configuration.allow_code,
             ),
             self.signature,
-            options.instances,
+            instances,
             compute_timeout=options.compute_timeout,
             attach=self.batcher.attach,
             detach=self.batcher.detach,
@@ -213,6 +215,15 @@ def _made_for(configuration: Configuration, name: str) -> tuple[ModelOptions, in
     """What of the configuration a version is made with; which versions are served is not for them to know."""
     options = configuration.options_of(name).model_copy(update={"versions": "all", "default": None})
     return options, configuration.limits.answer_bytes
+
+
+def scale_of(manifest: Manifest, options: ModelOptions) -> tuple[int, int]:
+    """How many instances, and threads of each: what is configured, else what was measured on a machine like this one."""
+    profile = manifest.profile
+    is_free = options.instances is None and options.threads is None and options.device == "cpu"
+    if is_free and profile is not None and profile.machine == this_machine():
+        return profile.instances, profile.threads
+    return options.instances or 1, options.threads or 1
 
 
 def _policy(signature: Signature, batching: Batching, options: ModelOptions) -> BatchPolicy:

@@ -8,9 +8,10 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import orjson
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from maas.errors import BadArtifact, MaasError
+from maas.models.machine import Machine
 from maas.runtimes.contract import MANIFEST
 from maas.types import (
     DEFAULT_TOLERANCES,
@@ -68,10 +69,36 @@ class Batching(BaseModel):
     )
 
 
+class Profile(BaseModel):
+    """What was measured of the version on one machine, and the instances and threads with which it ran best there.
+
+    `batch_size` is the rows of a batch at which `samples_per_second` was reached; `latency` is of one row alone.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    machine: Machine
+    target: Literal["throughput", "latency", "memory"]
+    instances: int = Field(ge=1, le=256)
+    threads: int = Field(ge=1, le=1024)
+    batch_size: int = Field(ge=1)
+    samples_per_second: float = Field(gt=0)
+    latency: float = Field(gt=0, description="seconds")
+    memory: int = Field(ge=0, description="bytes of all instances together")
+
+    @model_validator(mode="after")
+    def _check(self) -> Profile:
+        if self.instances * self.threads > self.machine.cores:
+            raise ValueError(
+                f"{self.instances} × {self.threads} threads are more than {self.machine.cores} cores"
+            )
+        return self
+
+
 class Description(BaseModel):
     """What an author says of a model; publishing adds the rest of the manifest.
 
-    `idempotent`: a request whose process died may be run again. `allow_non_finite`: NaN and infinities may go in and out.
+    `parent` is the version that this one was made from by `maas optimize`, which also wrote its `profile`. `idempotent`: a request whose process died may be run again. `allow_non_finite`: NaN and infinities may go in and out.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="constants")
@@ -88,6 +115,8 @@ class Description(BaseModel):
     license: str | None = None
     card: dict[str, Any] = {}
     made_with: dict[str, str] = {}
+    parent: str | None = None
+    profile: Profile | None = None
 
     @cached_property
     def signature(self) -> Signature:

@@ -46,23 +46,29 @@ def publish(
     """
     _check_names(repository, name, version)
     repository.root.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=".publishing-", dir=repository.root))
+    folder = Path(tempfile.mkdtemp(prefix=".publishing-", dir=repository.root))
     try:
-        fill(draft)
-        files = _hash_files(draft)
-        sealed = _seal(draft, description, files, name, version or _next_version(repository, name))
+        fill(folder)
+        files = _hash_files(folder)
+        sealed = _seal(folder, description, files, name, version or _next_version(repository, name))
         verify(sealed, allow_code=allow_code)
-        while not _reveal(draft, repository.root / name / sealed.manifest.version):
+        while not _reveal(folder, repository.root / name / sealed.manifest.version):
             if version is not None:
                 raise InvalidRequest(f"{name}/{version} exists; a published version is never overwritten")
             # Somebody else has published meanwhile.
             _check_names(repository, name, version)
-            sealed = _seal(draft, description, files, name, _next_version(repository, name))
+            sealed = _seal(folder, description, files, name, _next_version(repository, name))
     finally:
-        shutil.rmtree(draft, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
         with suppress(OSError):
             (repository.root / name).rmdir()  # empty only where a first version was not to be
     return repository.read(name, sealed.manifest.version)
+
+
+def draft(folder: Path, description: Description, name: str, version: str) -> StoredVersion:
+    """The files of `folder` as a version that a model process can load; it is in no repository, so nobody else sees it."""
+    plain = Description(**{key: getattr(description, key) for key in Description.model_fields})
+    return _seal(folder, plain, _hash_files(folder), name, version)
 
 
 def copy_files(source: Path) -> Callable[[Path], None]:

@@ -8,6 +8,7 @@ Runtime holds paths to. The released packages send usage data unless the process
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ import onnxruntime  # which reads that when it is loaded
 MODEL = "model.onnx"
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+_PRODUCTS = ["MatMul", "Gemm"]  # convolutions are slower so: their int8 kernel wants scales known ahead
 _QUIET = 3  # errors, which it also raises; its warnings are for who exported the model
 _ELEMENTS = {"float32": "float", "float64": "double", "bytes": "string"}  # where the names differ from ours
 
@@ -69,6 +71,27 @@ class OnnxRunner:
 
     def _given(self, name: str, array: Array) -> Array:
         return _each(array, str.encode) if name in self._texts else array
+
+
+def quantize(graph: Path, target: Path) -> None:
+    """Write `graph` to the folder `target` with the weights of its matrix products as int8, and what they meet made int8
+    as it comes. Raises `BadArtifact` where the graph has none or cannot be rewritten.
+    """
+    import onnx
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+    from onnxruntime.quantization.quant_utils import add_pre_process_metadata
+
+    try:
+        model = onnx.load(graph)
+        products = [node for node in model.graph.node if node.op_type in _PRODUCTS]
+        if not products:
+            raise BadArtifact("it has no matrix product, which alone is computed in int8")
+        add_pre_process_metadata(model)  # else it advises, on standard error, to optimise the graph first
+        quantize_dynamic(model, target / MODEL, op_types_to_quantize=_PRODUCTS, weight_type=QuantType.QInt8)
+    except BadArtifact:
+        raise
+    except Exception as error:  # whatever its rewriting meets
+        raise BadArtifact(f"it is not to be had in int8: {type(error).__name__}", trace=str(error)) from error
 
 
 def _session_options(threads: int) -> Any:
