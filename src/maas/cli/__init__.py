@@ -18,7 +18,17 @@ _FORESEEN = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT,
 # Packages that only extras bring, and the extra that a command needs as a whole; the others need `server`.
 _OPTIONAL = {
     *("fastapi", "msgspec", "prometheus_client", "pydantic", "safetensors", "structlog", "uvicorn", "yaml"),
-    *("torch", "rich", "sklearn", "statsmodels", "matplotlib", "onnx", "onnxscript", "onnxruntime", "openvino"),
+    *(
+        "torch",
+        "rich",
+        "sklearn",
+        "statsmodels",
+        "matplotlib",
+        "onnx",
+        "onnxscript",
+        "onnxruntime",
+        "openvino",
+    ),
 }
 _EXTRAS = {
     "bench": "bench",
