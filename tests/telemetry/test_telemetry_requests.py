@@ -18,7 +18,7 @@ def record(policy: AccessPolicy, *totals: float) -> list[dict[str, object]]:
     with recorded_logs() as lines:
         recorder = RequestRecorder(Metrics(list), policy)
         for number, total in enumerate(totals):
-            recorder.answered(VERSION, f"r{number}", Timings(queue=0.001, compute=0.002), total)
+            recorder.answered(VERSION, f"r{number}".encode(), Timings(queue=0.001, compute=0.002), total)
     return lines
 
 
@@ -63,8 +63,8 @@ def test_overhead_is_what_is_neither_queue_nor_compute() -> None:
     """The rest of the total is the overhead, never below nothing."""
     metrics = Metrics(list)
     recorder = RequestRecorder(metrics, AccessPolicy())
-    recorder.answered(VERSION, "r", Timings(queue=0.25, compute=0.5), 1.0)
-    recorder.answered(VERSION, "r", Timings(queue=0.25, compute=0.5), 0.7)
+    recorder.answered(VERSION, b"r", Timings(queue=0.25, compute=0.5), 1.0)
+    recorder.answered(VERSION, b"r", Timings(queue=0.25, compute=0.5), 0.7)
     assert b'maas_overhead_seconds_sum{model="double",version="3"} 0.25' in metrics.expose()
     assert b'maas_overhead_seconds_count{model="double",version="3"} 2' in metrics.expose()
 

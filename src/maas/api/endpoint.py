@@ -36,7 +36,9 @@ class InferenceEndpoint(Generic[F]):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = time.monotonic() - scope.get(LATE, 0.0)
-        exchange = Exchange(self._gateway, self._recorder, self._operation, request_id_of(scope), started)
+        exchange = Exchange(
+            self._gateway, self._recorder, self._operation, request_id_of(scope).encode(), started
+        )
         body = self._codec.new_body()
         try:
             answer, payload = await self._ask(exchange, scope, receive, body)

@@ -54,7 +54,7 @@ class Reply(msgspec.Struct):
 class Exchange(Generic[F]):
     """`started` is when the request came (monotonic seconds). Ended by `answered` or `failed`, once; both record it."""
 
-    __slots__ = ("_gateway", "_recorder", "_request_id", "_started", "live", "operation", "terms")
+    __slots__ = ("_gateway", "_recorder", "_started", "live", "operation", "request_id", "terms")
 
     live: LiveVersion
     """Known once it is open."""
@@ -65,13 +65,13 @@ class Exchange(Generic[F]):
         gateway: Gateway,
         recorder: RequestRecorder,
         operation: Operation[F],
-        request_id: str,
+        request_id: bytes,
         started: float,
     ) -> None:
         self._gateway = gateway
         self._recorder = recorder
         self.operation = operation
-        self._request_id = request_id
+        self.request_id = request_id
         self._started = started
 
     def open(self, model: str, version: str | None) -> LiveVersion:
@@ -99,7 +99,7 @@ class Exchange(Generic[F]):
     def answered(self, answer: Answer, payload: Payload) -> Reply:
         total = time.monotonic() - self._started
         live = self.live
-        self._recorder.answered(live.labels, self._request_id, answer.timings, total)
+        self._recorder.answered(live.labels, self.request_id, answer.timings, total)
         timings = answer.timings
         spent = b"queue;dur=%.3f, compute;dur=%.3f, total;dur=%.3f" % (
             timings.queue * 1e3,
@@ -121,7 +121,7 @@ class Exchange(Generic[F]):
         """What is not of our tree is a bug: logged whole, answered opaquely."""
         total = time.monotonic() - self._started
         live = self._known_version
-        self._recorder.failed(live.labels if live else None, self._request_id, error, total)
+        self._recorder.failed(live.labels if live else None, self.request_id.decode(), error, total)
         return self._reply_to(error, total)
 
     @property
@@ -132,7 +132,7 @@ class Exchange(Generic[F]):
         live = self._known_version
         named = _fields_of(live.label, live.digest, False) if live else JSON_FIELDS
         extra = [*headers_of(error), (b"server-timing", b"total;dur=%.3f" % (total * 1e3))]
-        content = self.operation.render_error(public(error), self._request_id)
+        content = self.operation.render_error(public(error), self.request_id.decode())
         return Reply(status_of(error), named, extra, content)
 
 

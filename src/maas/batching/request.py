@@ -45,8 +45,11 @@ class Request(msgspec.Struct, eq=False):
     def abandon(self) -> None:
         """Be done, and let go of what may be large: a deadline far ahead may hold on to this record for long."""
         self.is_done = True
-        self.inputs = {}
+        self.inputs = _NOTHING
         self.complete = _nobody
+
+
+_NOTHING: Tensors = {}
 
 
 def _nobody(_: Outcome) -> None:

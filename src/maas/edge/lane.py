@@ -19,6 +19,7 @@ from maas.api.door import Door
 from maas.api.exchange import Exchange, Reply
 from maas.api.operation import Call, Payload
 from maas.api.request_id import new_request_id
+from maas.api.routes import Target
 from maas.api.terms import Asked
 from maas.batching.request import Outcome, Request
 from maas.edge.head import Head
@@ -31,10 +32,8 @@ from maas.types import Answer
 if TYPE_CHECKING:
     from maas.edge.cycle import Cycle
 
-
-_SMALL_RAW = (
-    HIGH_WATER_LIMIT  # bytes of a body with raw tensors; of a larger one the connection stops the reading
-)
+# Bytes of a body with raw tensors that is taken: of a larger one the connection stops the reading.
+_SMALL_RAW = HIGH_WATER_LIMIT
 
 
 class Lane:
@@ -56,49 +55,44 @@ class Lane:
 
     def enter(self, cycle: Cycle, body: bytes) -> Passage:
         """Begin a request whose body is whole. It may be answered when this returns."""
-        passage = Passage(self, cycle)
-        passage.begin(body)
+        target, asked = cycle.head.target, cycle.head.asked
+        assert target is not None
+        assert asked is not None
+        passage = Passage(self, cycle, target, asked)
+        passage.begin(target, asked, body)
         return passage
 
 
-class Passage:
-    """One request in the lane; it replies to its cycle, once, unless it is abandoned."""
+class Passage(Exchange[Any]):
+    """An exchange in the lane; it replies to its cycle, once, unless it is abandoned."""
 
-    __slots__ = ("_call", "_cycle", "_exchange", "_is_over", "_lane", "_request", "_request_id", "_writing")
+    __slots__ = ("_call", "_cycle", "_is_over", "_lane", "_request", "_writing")
 
-    def __init__(self, lane: Lane, cycle: Cycle) -> None:
+    _call: Call[Any]
+
+    def __init__(self, lane: Lane, cycle: Cycle, target: Target, asked: Asked) -> None:
+        started = time.monotonic() - cycle.late
+        request_id = asked.request_id or new_request_id()
+        super().__init__(lane.gateway, lane.recorder, target.operation, request_id, started)
         self._lane = lane
         self._cycle = cycle
         self._is_over = False
         self._request: Request | None = None
         self._writing: asyncio.Task[None] | None = None
-        self._call: Call[Any]
-        head = cycle.head
-        assert head.target is not None
-        assert head.asked is not None
-        self._request_id = head.asked.request_id or new_request_id()
-        started = time.monotonic() - cycle.late
-        self._exchange: Exchange[Any] = Exchange(
-            lane.gateway, lane.recorder, head.target.operation, self._request_id.decode(), started
-        )
         lane.in_flight += 1
 
-    def begin(self, body: bytes) -> None:
-        head = self._cycle.head
-        target, asked = head.target, head.asked
-        assert target is not None
-        assert asked is not None
+    def begin(self, target: Target, asked: Asked, body: bytes) -> None:
         try:
-            live = self._exchange.open(target.model, target.version)
+            live = self.open(target.model, target.version)
             if live.batcher.has_refused and (refusal := self._refusal(live, asked)) is not None:
-                self._reply(self._exchange.refused(refusal))
+                self._reply(self.refused(refusal))
                 return
-            self._exchange.agree(asked)
+            self.agree(asked)
             check_length(len(body), live.body_limit)
-            self._call = target.operation.parse(live, Payload(body, asked.json_size))
-            self._request = self._exchange.submit(self._call, self._complete)
+            self._call = self.operation.parse(live, Payload(body, asked.json_size))
+            self._request = self.submit(self._call, self._complete)
         except Exception as error:
-            self._reply(self._exchange.failed(error))
+            self._reply(self.failed(error))
 
     def _refusal(self, live: LiveVersion, asked: Asked) -> MaasError | None:
         return self._lane.door.refusal_by(live, asked, self._cycle.late)
@@ -111,13 +105,13 @@ class Passage:
         if self._writing is not None:
             self._writing.cancel()
         if self._request is not None and not self._request.is_done:
-            self._exchange.live.batcher.abandon(self._request)
+            self.live.batcher.abandon(self._request)
 
     def _complete(self, outcome: Outcome) -> None:
         """Called by the batcher, which nothing that goes wrong here may reach."""
         if isinstance(outcome, Exception):
-            self._reply(self._exchange.failed(outcome))
-        elif is_large(outcome) and not self._exchange.operation.gives_raw(self._call.form):
+            self._reply(self.failed(outcome))
+        elif is_large(outcome) and not self.operation.gives_raw(self._call.form):
             connection = self._cycle.connection
             self._writing = connection.loop.create_task(self._write_elsewhere(outcome))
             connection.tasks.add(self._writing)
@@ -126,28 +120,27 @@ class Passage:
             self._reply(self._render(outcome))
 
     def _render(self, answer: Answer) -> Reply:
-        exchange = self._exchange
         try:
-            payload = exchange.operation.render(exchange.live, self._call.form, answer)
-            return exchange.answered(answer, payload)
+            payload = self.operation.render(self.live, self._call.form, answer)
+            return self.answered(answer, payload)
         except Exception as error:
-            return exchange.failed(error)
+            return self.failed(error)
 
     async def _write_elsewhere(self, answer: Answer) -> None:
         """A large answer is written by a process of its own, and not in one go."""
-        exchange, form = self._exchange, self._call.form
-        deadline = exchange.terms.deadline_for(exchange.live)
+        codec, form = self._lane.codec, self._call.form
+        deadline = self.terms.deadline_for(self.live)
         try:
-            payload = await self._lane.codec.render(exchange.operation, exchange.live, form, answer, deadline)
-            reply = exchange.answered(answer, payload)
+            payload = await codec.render(self.operation, self.live, form, answer, deadline)
+            reply = self.answered(answer, payload)
         except Exception as error:
-            reply = exchange.failed(error)
+            reply = self.failed(error)
         self._reply(reply)
 
     def _reply(self, reply: Reply) -> None:
         if not self._is_over:
             self._end()
-            self._cycle.reply(reply, self._request_id)
+            self._cycle.reply(reply, self.request_id)
 
     def _end(self) -> None:
         self._is_over = True

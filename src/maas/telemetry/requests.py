@@ -29,7 +29,7 @@ class RequestRecorder:
         self.policy = policy
         self._log = structlog.get_logger("maas.requests")
 
-    def answered(self, version: Labels, request_id: str, timings: Timings, total: float) -> None:
+    def answered(self, version: Labels, request_id: bytes, timings: Timings, total: float) -> None:
         """`total` is in seconds, from the first byte of the request that we saw to the answer."""
         self._metrics.count_answer(version, max(0.0, total - timings.queue - timings.compute))
         is_slow = total >= self.policy.slow_seconds
@@ -37,7 +37,7 @@ class RequestRecorder:
             self._log.info(
                 "request_slow" if is_slow else "request_answered",
                 model="/".join(version),
-                request_id=request_id,
+                request_id=request_id.decode(),
                 queue_ms=round(timings.queue * 1e3, 3),
                 compute_ms=round(timings.compute * 1e3, 3),
                 total_ms=round(total * 1e3, 3),
