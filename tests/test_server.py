@@ -24,6 +24,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.assets import worker_models
 from tests.versions import store
 
+from maas.types import Bounds
+
 FEATURES = {"x": "float32[batch, 16]"}
 
 
@@ -150,6 +152,15 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     store(repository, worker_models.Mlp, name="mlp", inputs=FEATURES, sample=sample, max_batch_size=64)
     for version in ("9", "10"):
         store(repository, name="many", version=version)
+    store(
+        repository,
+        worker_models.Positions,
+        name="positions",
+        inputs={"x": "float32[batch, time]", "mask": "float32[batch, time]"},
+        outputs={"y": "float32[batch, time]", "mean": "float32[batch]"},
+        sample={"x": np.ones((1, 3), np.float32), "mask": np.ones((1, 3), np.float32)},
+        dimensions={"time": Bounds(max=64, pad={"x": 7, "mask": 0})},
+    )
     with serving(repository, folder) as running:
         yield running
 
@@ -212,6 +223,31 @@ def test_concurrent_callers_get_what_their_samples_get_alone(server: Server) -> 
         together = list(threads.map(call, range(64)))
     np.testing.assert_allclose(together, alone, rtol=1e-4, atol=1e-5)
     assert server.metric("maas_batch_rows_count", model="mlp") - batches < 64 * 5 / 2
+
+
+def test_requests_of_all_lengths_share_batches_and_get_what_is_theirs(server: Server) -> None:
+    """200 requests of 64 lengths at once, over a model whose batches cost: far fewer batches than lengths, answers of each
+    request's own length, and the padding is counted. What was measured of the model is told."""
+
+    async def call() -> list[tuple[int, dict[str, Any]]]:
+        async with httpx.AsyncClient(base_url=server.url, timeout=30) as client:
+            lengths = [1 + 37 * number % 64 for number in range(200)]
+            bodies = [{"x": [float(n)] * n, "mask": [1] * n} for n in lengths]
+            answers = await asyncio.gather(*(client.post("/predict/positions", json=body) for body in bodies))
+        return list(zip(lengths, [answer.json() for answer in answers], strict=True))
+
+    for length, answer in asyncio.run(call()):
+        assert answer == {"y": [2.0 * length] * length, "mean": length}
+    assert server.metric("maas_batch_rows_count", model="positions") < 100
+    own, padding = (
+        server.metric("maas_batch_elements_total", model="positions", kind=k) for k in ("own", "padding")
+    )
+    assert own == sum(1 + 37 * number % 64 for number in range(200))
+    assert padding > 0
+    version = server.get("/models/positions/versions/1").json()
+    assert version["dimensions"] == {"time": {"min": 1, "max": 64, "pad": {"x": 7, "mask": 0}}}
+    assert {point["elements"] for point in version["curve"]} == {3, 64, 16, 4, 1}
+    assert all(point["seconds"] >= 0.004 for point in version["curve"])
 
 
 def test_two_thousand_requests_in_flight_are_batched_and_none_is_lost(server: Server) -> None:

@@ -1,4 +1,4 @@
-"""Conservation: in whatever order requests come, leave, expire, fail, kill and hang, and instances come and go, every
+"""Conservation: in whatever order requests, of whatever lengths, come, leave, expire, fail, kill and hang, and instances come and go, every
 accepted request is answered exactly once, with what is its own."""
 
 from __future__ import annotations
@@ -22,15 +22,18 @@ from maas.errors import (
     ComputeTimeout,
     DeadlineExceeded,
     Draining,
+    InvalidRequest,
     MaasError,
     ModelFailed,
     OutOfMemory,
     Refused,
     WorkerDied,
 )
-from maas.types import Answer, Signature, Tensors
+from maas.types import Answer, Bounds, CurvePoint, Signature, Tensors
 
-SIGNATURE = Signature.parse({"x": "float32[batch]"}, {"y": "float32[batch]"}, {})
+SIGNATURE = Signature.parse(
+    {"x": "float32[batch, time]"}, {"y": "float32[batch, time]"}, {"time": Bounds(max=9, pad=0.5)}
+)
 PERMITS = 2
 SECONDS = 0.3
 
@@ -48,7 +51,7 @@ BY_VALUE: dict[float, tuple[type[MaasError], str]] = {
 
 
 def judge(inputs: Tensors, rows: int) -> Exception | None:
-    values = set(inputs["x"].tolist())
+    values = set(inputs["x"].ravel().tolist())
     if rows > MOST_ROWS_IN_MEMORY:
         return OutOfMemory("too large")
     if DEADLY in values:
@@ -63,7 +66,7 @@ class Sent:
     """A request as its caller knows it."""
 
     value: float
-    rows: int
+    shape: tuple[int, int]
     request: Request
     outcomes: list[Outcome] = field(default_factory=list)
     has_left: bool = False
@@ -86,16 +89,17 @@ class World:
         self.batcher.detach(instance)
         self.start_instance()
 
-    def submit(self, nature: float, rows: int, timeout: float, priority: Priority) -> None:
+    def submit(self, nature: float, rows: int, length: int, timeout: float, priority: Priority) -> None:
         value = nature if nature < 0 else float(len(self.sent))
         outcomes: list[Outcome] = []
         deadline = asyncio.get_running_loop().time() + timeout
-        request = Request({"x": np.full(rows, value, np.float32)}, rows, deadline, outcomes.append, priority)
+        x = np.full((rows, length), value, np.float32)
+        request = Request({"x": x}, rows, deadline, outcomes.append, priority)
         try:
             self.batcher.submit(request)
-        except (Refused, ModelFailed):  # full, unreachable, or quarantined
+        except (Refused, ModelFailed, InvalidRequest):  # full, unreachable, quarantined, or too large
             return
-        self.sent.append(Sent(value, rows, request, outcomes))
+        self.sent.append(Sent(value, x.shape, request, outcomes))
 
     def leave(self, index: int) -> None:
         if self.sent:
@@ -115,6 +119,7 @@ steps = st.lists(
             st.just("submit"),
             st.sampled_from([0.0, 0.0, 0.0, BAD, DEADLY, HANGING]),
             st.integers(1, 4),
+            st.sampled_from([1, 2, 3, 9]),
             st.floats(0.01, 9.0),
             st.sampled_from(Priority),
         ),
@@ -127,9 +132,21 @@ steps = st.lists(
 
 
 @settings(max_examples=200, deadline=None)
-@given(steps, st.integers(1, 3), st.booleans(), st.booleans())
+@given(
+    steps,
+    st.integers(1, 3),
+    st.booleans(),
+    st.booleans(),
+    st.none() | st.integers(9, 30),
+    st.floats(0, 1) | st.none(),
+)
 def test_every_accepted_request_is_answered_exactly_once(
-    plan: list[tuple[str, *tuple[float, ...]]], instances: int, drains: bool, refuses: bool
+    plan: list[tuple[str, *tuple[float, ...]]],
+    instances: int,
+    drains: bool,
+    refuses: bool,
+    cost: int | None,
+    overhead: float | None,
 ) -> None:
     """Who stayed gets one outcome: its own rows, its own failure, or a word that it was not to be. Who left gets none.
     Nothing is held when all is over."""
@@ -139,12 +156,16 @@ def test_every_accepted_request_is_answered_exactly_once(
         batcher = Batcher(
             "test",
             SIGNATURE,
-            BatchPolicy(max_batch_size=4),
+            BatchPolicy(max_batch_size=4, max_batch_cost=cost),
             Admission(max_requests=8, refuses_unreachable=refuses),
             backlog=backlog,
             permits=permits,
             clock=asyncio.get_running_loop().time,
         )
+        if overhead is not None:
+            batcher.learn(
+                [CurvePoint(rows, e, overhead + 0.01 * rows * e) for e in (1, 9) for rows in (1, 2, 4)]
+            )
         world = World(batcher)
         for _ in range(instances):
             world.start_instance()
@@ -179,7 +200,7 @@ def check(world: World, permits: Permits, backlog: Backlog) -> None:
 def check_outcome(sent: Sent, outcome: Outcome) -> None:
     if isinstance(outcome, Answer):
         assert sent.value not in BY_VALUE
-        assert outcome.outputs["y"].tolist() == [2 * sent.value] * sent.rows
+        assert outcome.outputs["y"].tolist() == np.full(sent.shape, 2 * sent.value).tolist()
     elif not isinstance(outcome, ANYBODY):
         assert isinstance(outcome, MaasError)
         assert (type(outcome), outcome.code) == BY_VALUE[sent.value]
