@@ -67,16 +67,15 @@ def test_the_best_right_form_becomes_a_version_and_a_lossy_one_is_refused(reposi
     """The winner names its parent and answers its golden samples; int8 is measured, and refused over what it loses."""
     before = {path: path.stat().st_mtime_ns for path in repository.root.rglob("*")}
     parent = repository.read("mlp", "1")
-    wish = Wish(allow=("int8",), limits=Limits(reduced=1e-6), seconds=_SECONDS)
+    wish = Wish("memory", allow=("int8",), limits=Limits(reduced=1e-6), seconds=_SECONDS)
     outcome = optimize(repository, parent, wish)
     (lossy,) = {result.refusal for result in outcome.results if result.label == "onnxruntime int8"}
     assert re.fullmatch(r"answers are off by 0\.\d+; allowed is 1e-06", lossy)
     right = [result for result in outcome.results if result.label == "onnxruntime float32"]
     assert not any(result.refusal for result in right)
     assert all(result.error is not None and result.error < 1e-5 for result in right)
-    # An export costs ten times what ONNX Runtime does on a model this small.
     assert outcome.winner is not None
-    assert outcome.winner.label != "torch float32"
+    assert outcome.winner.label == "onnxruntime float32"  # PyTorch alone takes more memory than all of it
     made = repository.read("mlp")
     assert outcome.published == made.label == "mlp/2"
     assert made.manifest.parent == "mlp/1"
