@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -51,6 +53,8 @@ def optimize(
     from maas.optimizing.judging import Limits
     from maas.optimizing.optimizer import Wish
 
+    if allow_code:
+        sys.path.append(os.getcwd())  # where a model process looks for it too
     name, _, version = model.partition("/")
     there = Repository(repository.expanduser())
     parent = there.read(name, version or None)

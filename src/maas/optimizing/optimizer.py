@@ -300,7 +300,7 @@ def _publish(
             else tolerances(
                 manifest.signature, [sample.outputs for sample in samples], allowed, manifest.tolerances
             ),
-            "made_with": manifest.made_with | {name: metadata.version(name) for name in candidate.needs},
+            "made_with": manifest.made_with | {name: _installed(name) for name in candidate.needs},
             "parent": parent.label,
             "profile": profile,
         }
@@ -309,3 +309,8 @@ def _publish(
         repository, manifest.name, description, finished(form.stored), allow_code=wish.allow_code
     )
     return stored.label
+
+
+def _installed(package: str) -> str:
+    """The version of what is imported as `package`, which several distributions may bring (`onnxruntime-gpu`)."""
+    return metadata.version(metadata.packages_distributions()[package][0])
