@@ -8,6 +8,7 @@ REPOSITORY := models
 SECONDS    := 600
 TOLERANCE  := 1
 MINUTES    := 30
+BENCHMARKS := gateway mlp lone_request startup cost_per_request
 PYTHON      = $(shell for python in python3.11 python3.12 python3.13 python3; do \
                 $$python -c 'import ensurepip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
                 && echo $$python && break; done)
@@ -17,7 +18,7 @@ BIN       := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test lint format types unit test-slow fuzz torture torture-peers soak bench constraints clean
+.PHONY: help install serve test lint format types unit test-slow fuzz torture torture-peers soak bench bench-peers constraints clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -62,8 +63,14 @@ torture-peers: $(INSTALLED) ## the same of LitServe and MLServer, where it appli
 	-$(BIN)/python -m benchmarks.torture --server litserve --rounds 1
 	-$(BIN)/python -m benchmarks.torture --server mlserver --rounds 1
 
-bench: $(INSTALLED) ## measure what a lone request pays over the bare model call
-	$(BIN)/python benchmarks/lone_request.py
+bench: $(INSTALLED) ## measure speed (about 5 minutes) into benchmarks/RESULTS.md; BENCHMARKS='cnn encoder' for the slow ones
+	for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$name --json build/bench/$$name.json || exit 1; done
+	$(BIN)/python -m benchmarks.results
+
+# Their environments are made below build/peers when they are first asked for.
+bench-peers: $(INSTALLED) ## the same of the small models with mosec and LitServe beside
+	for name in gateway mlp; do $(BIN)/python -m benchmarks.$$name --peers --json build/bench/$$name.json || exit 1; done
+	$(BIN)/python -m benchmarks.results
 
 soak: $(INSTALLED) ## mixed traffic with faults for MINUTES=30: nothing may grow
 	$(BIN)/python -m benchmarks.soak --minutes $(MINUTES)

@@ -1,6 +1,6 @@
 """What a loaded `torch.export` program costs per call over the module it came from, for the recipes' models.
 
-    python benchmarks/export_overhead.py [--repository models] [--rounds 10] [--calls 300]
+    python -m benchmarks.export_overhead [--repository models] [--rounds 10] [--calls 300]
 
 Both are called in this process with one thread and one row; rounds of the two alternate. Medians of medians.
 """
@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 import torch
-from harness import describe_machine
+from benchmarks.harness import describe_machine
 
 from maas import runtimes
 from maas.errors import BadArtifact

@@ -1,0 +1,56 @@
+"""`python -m benchmarks.peers.litserve_server MODEL PORT`, in LitServe's environment.
+
+LitServe takes annotations of its requests and answers for FastAPI's, so these have none.
+"""
+
+import sys
+
+import litserve
+import numpy as np
+import torch
+from benchmarks.modules import Mlp, build
+
+_BATCH_TIMEOUT = (
+    0.005  # seconds that the first request of a batch waits for company; without it there is none
+)
+
+
+class Echo(litserve.LitAPI):  # type: ignore[misc]
+    def setup(self, device):  # type: ignore[no-untyped-def]
+        pass
+
+    def decode_request(self, request):  # type: ignore[no-untyped-def]
+        return request["x"]
+
+    def batch(self, inputs):  # type: ignore[no-untyped-def]
+        return inputs
+
+    def predict(self, x):  # type: ignore[no-untyped-def]
+        return x
+
+    def unbatch(self, output):  # type: ignore[no-untyped-def]
+        return output
+
+    def encode_response(self, output):  # type: ignore[no-untyped-def]
+        return {"y": output}
+
+
+class Perceptron(Echo):
+    def setup(self, device):  # type: ignore[no-untyped-def]
+        del device
+        torch.set_num_threads(1)
+        self.model = build(Mlp)
+
+    def predict(self, x):  # type: ignore[no-untyped-def]
+        with torch.inference_mode():
+            return self.model(torch.from_numpy(np.array(x, np.float32))).tolist()
+
+
+def main(model: str, port: str) -> None:
+    api = {"echo": Echo, "mlp": Perceptron}[model](max_batch_size=32, batch_timeout=_BATCH_TIMEOUT)
+    server = litserve.LitServer(api, accelerator="cpu", workers_per_device=1)
+    server.run(host="127.0.0.1", port=int(port), generate_client_file=False, log_level="warning")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
