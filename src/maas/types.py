@@ -240,6 +240,10 @@ class Signature:
         """How long the variable dimensions are in `inputs`, which have been checked."""
         return tuple(inputs[dim.tensor].shape[dim.axis] for dim in self.variable)
 
+    def padded_lengths_of(self, inputs: Tensors) -> dict[str, int]:
+        """Those of them that may be padded, by name."""
+        return {dim.name: inputs[dim.tensor].shape[dim.axis] for dim in self.variable if dim.is_padded}
+
     def padded_axes(self, spec: TensorSpec) -> tuple[int, ...]:
         """The axes of a tensor along which it is padded, or cut back."""
         padded = {dim.name for dim in self.variable if dim.is_padded}

@@ -58,6 +58,17 @@ def test_an_input_that_is_not_as_declared_is_refused(changes: Tensors, message: 
         check_inputs(SIGNATURE, request(**changes))
 
 
+def test_padded_dimension_must_come_back_as_long_as_it_was_given() -> None:
+    """What is cut back to the requests' lengths must not have been of another length, or rows would get each other's parts."""
+    signature = Signature.parse(
+        {"x": "float32[batch, n]"}, {"y": "float32[batch, n]"}, {"n": Bounds(max=8, pad=0)}
+    )
+    padded = signature.padded_lengths_of({"x": np.zeros((2, 5), np.float32)})
+    check_outputs(signature, {"y": np.zeros((2, 5), np.float32)}, 2, padded)
+    with pytest.raises(ModelFailed, match=r"shape \[2, 4\].* and the batch has 2 rows, n = 5"):
+        check_outputs(signature, {"y": np.zeros((2, 4), np.float32)}, 2, padded)
+
+
 def test_names_are_exactly_the_declared_ones() -> None:
     """An unknown input and a missing one are refused with the names that there are."""
     whole = request()

@@ -9,6 +9,7 @@ import numpy as np
 from maas.errors import InvalidRequest, ModelFailed
 from maas.types import BATCH, Array, Shapes, Signature, Tensors, TensorSpec, clip
 
+_UNPADDED: Mapping[str, int] = {}
 _REMEMBERED = 1024  # shapes of a signature
 
 
@@ -48,21 +49,24 @@ def check_inputs(signature: Signature, inputs: Tensors) -> int:
     return rows
 
 
-def check_outputs(signature: Signature, outputs: Mapping[str, object], rows: int) -> None:
-    """Raise `ModelFailed` unless a runner's answer is what its model declares, for `rows` rows."""
+def check_outputs(
+    signature: Signature, outputs: Mapping[str, object], rows: int, padded: Mapping[str, int] = _UNPADDED
+) -> None:
+    """Raise `ModelFailed` unless a runner's answer is what its model declares, for `rows` rows; with dimensions that are
+    `padded` as long as it was given them, for they will be cut back."""
     for spec in signature.outputs:
         array = outputs.get(spec.name)
         if not isinstance(array, np.ndarray):
             raise ModelFailed(f"the model gave no array for its output {spec.name!r}")
         if array.dtype != spec.numpy_dtype:
             raise ModelFailed(f"output {spec.name!r} is {array.dtype}; the model declares {spec.dtype}")
-        expected = [rows if dim == BATCH else dim for dim in spec.dims]
+        expected = [rows if dim == BATCH else padded.get(str(dim), dim) for dim in spec.dims]
         if len(expected) != array.ndim or any(
             isinstance(dim, int) and dim != length for dim, length in zip(expected, array.shape, strict=True)
         ):
             raise ModelFailed(
                 f"output {spec.name!r} has shape {list(array.shape)}; the model declares {spec.declaration}"
-                f" and the batch has {rows} rows"
+                f" and the batch has {rows} rows{''.join(f', {dim} = {length}' for dim, length in padded.items())}"
             )
         if spec.dtype == "bytes" and not all(type(element) is bytes for element in array.flat):
             raise ModelFailed(f"output {spec.name!r} holds elements that are no bytes")

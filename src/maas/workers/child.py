@@ -115,7 +115,7 @@ class Model:
         started = time.perf_counter()
         outputs = self._runner.run(inputs)
         compute = time.perf_counter() - started
-        check_outputs(self._signature, outputs, frame.rows)
+        check_outputs(self._signature, outputs, frame.rows, self._signature.padded_lengths_of(inputs))
         declared = [outputs[spec.name] for spec in self._signature.outputs]
         is_finite = all(np.isfinite(array).all() for array in declared if array.dtype.kind == "f")
         places, fresh = self._place(outputs)
