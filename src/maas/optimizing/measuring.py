@@ -7,8 +7,10 @@ import statistics
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from math import prod
 from pathlib import Path
 
+from maas.models.manifest import Batching
 from maas.models.repository import StoredVersion
 from maas.models.verification import load_frame
 from maas.optimizing.candidates import batch_sizes
@@ -72,12 +74,12 @@ async def latency(instance: Instance, generator: Generator, seconds: float) -> f
 async def measure(
     instances: Sequence[Instance],
     signature: Signature,
-    max_batch_size: int,
+    batching: Batching,
     generator: Generator,
     seconds: float,
 ) -> Measurement:
     """Closed loop: every instance runs one batch after the other, all of one size and length, for `seconds` a point."""
-    sizes = batch_sizes(max_batch_size) if signature.is_batched else [1]
+    sizes = batch_sizes(batching.max_batch_size) if signature.is_batched else [1]
     share = seconds / _ROUNDS
     lone: list[float] = []
     rates: dict[tuple[int, int], list[float]] = {}
@@ -85,7 +87,8 @@ async def measure(
         lone.append(await latency(instances[0], generator, share))
         for place, lengths in enumerate(generator.lengths):
             for size in sizes:
-                rate = await _rate(instances, generator.request(size, lengths), size, share)
+                rows = _affordable(size, lengths, batching.max_batch_cost)
+                rate = await _rate(instances, generator.request(rows, lengths), rows, share)
                 rates.setdefault((size, place), []).append(rate)
     medians = {point: statistics.median(found) for point, found in rates.items()}
     places = range(len(generator.lengths))
@@ -126,6 +129,11 @@ async def _rate(instances: Sequence[Instance], inputs: Tensors, rows: int, secon
 
     done = await asyncio.gather(*map(run, instances))
     return sum(done) / (time.perf_counter() - started)
+
+
+def _affordable(rows: int, lengths: Mapping[str, int], max_batch_cost: int | None) -> int:
+    """As many of `rows` as one batch of such lengths may have."""
+    return rows if max_batch_cost is None else max(1, min(rows, max_batch_cost // prod(lengths.values())))
 
 
 def _rows(signature: Signature, inputs: Mapping[str, Array]) -> int:

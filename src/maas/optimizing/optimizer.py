@@ -165,7 +165,7 @@ class _Bench:
         tell: Tell,
     ) -> None:
         self._signature = parent.manifest.signature
-        self._max_batch_size = parent.manifest.batching.max_batch_size
+        self._batching = parent.manifest.batching
         self._wish = wish
         self._task = task
         self._tell = tell
@@ -227,9 +227,7 @@ class _Bench:
             if slowness > _HOPELESS:
                 form.fail(f"one row takes {slowness:.0f} times as long as in the parent")
                 return None
-        return await measure(
-            instances, self._signature, self._max_batch_size, self._generator, self._wish.seconds
-        )
+        return await measure(instances, self._signature, self._batching, self._generator, self._wish.seconds)
 
     async def _evaluate(self, instance: Instance) -> Mapping[str, float]:
         if self._task is None:
@@ -251,7 +249,7 @@ class _Bench:
         return [form for form in right if gain(form.results[0], winner, self._wish.target) >= _WORTH_PLACING]
 
     def _generated(self) -> list[Tensors]:
-        rows = [row for row in _CHECKED_ROWS if row <= self._max_batch_size]
+        rows = [row for row in _CHECKED_ROWS if row <= self._batching.max_batch_size]
         counts = rows if self._signature.is_batched else [1]
         return [
             self._generator.request(count, lengths) for lengths in self._generator.lengths for count in counts
