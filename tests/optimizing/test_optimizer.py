@@ -19,6 +19,7 @@ import torch
 from torch import nn
 
 import maas
+from maas.errors import ModelFailed
 from maas.models.machine import this_machine
 from maas.models.manifest import Description, RuntimeOptions
 from maas.models.publishing import publish
@@ -139,6 +140,13 @@ def test_an_engine_that_is_not_installed_is_said(
     assert [result.label for result in outcome.results if result.measurement] == ["onnxruntime float32"]
 
 
+def test_a_parent_that_does_not_answer_its_own_samples_is_refused(repository: Repository) -> None:
+    """Nothing can be held against a reference that is wrong itself."""
+    wish = Wish("memory", limits=Limits(exact=-1.0), seconds=_SECONDS)
+    with pytest.raises(ModelFailed, match="the model as it is, cannot be measured: answers are off by"):
+        optimize(repository, repository.read("graph"), wish)
+
+
 # -- the command
 
 
@@ -192,16 +200,20 @@ def wait_for(condition: object) -> None:
         time.sleep(0.02)
 
 
-@pytest.mark.parametrize(("model", "processes"), [("mlp/1", 1), ("graph", 2)], ids=["making", "measuring"])
+@pytest.mark.parametrize(
+    ("model", "processes", "told"),
+    [("mlp/1", 1, signal.SIGINT), ("graph", 2, signal.SIGINT), ("graph", 2, signal.SIGTERM)],
+    ids=["making", "measuring", "terminated"],
+)
 def test_an_interruption_leaves_nothing(
-    repository: Repository, scratch: Path, model: str, processes: int
+    repository: Repository, scratch: Path, model: str, processes: int, told: signal.Signals
 ) -> None:
-    """Ctrl-C, whether files are being made or processes measured: no version, no draft, no folder, no process."""
+    """Ctrl-C or SIGTERM, whether files are being made or processes measured: no version, no draft, no folder, no process."""
     versions = repository.versions("mlp")
     process = start(repository, scratch, model, "--seconds", "30")
     wait_for(lambda: list(scratch.glob("maas-optimize-*")) and len(processes_of(scratch)) >= processes)
     time.sleep(0.3)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(told)
     process.communicate(timeout=_PATIENCE)
     assert process.returncode != 0
     wait_for(lambda: not processes_of(scratch))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -53,6 +54,7 @@ def optimize(
     from maas.optimizing.judging import Limits
     from maas.optimizing.optimizer import Wish
 
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # it cleans up as Ctrl-C does
     if allow_code:
         sys.path.append(os.getcwd())  # where a model process looks for it too
     name, _, version = model.partition("/")

@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import Protocol
 
 from maas.batching.execution import InstanceGone
-from maas.errors import BadArtifact, MaasError
+from maas.errors import BadArtifact, MaasError, ModelFailed
 from maas.models.machine import this_machine
 from maas.models.manifest import Description, Profile
 from maas.models.publishing import publish
@@ -118,7 +118,8 @@ def optimize(
 ) -> Outcome:
     """Measure every candidate of `parent` here, and publish the best as the next version unless `dry_run`.
 
-    Interrupted, it leaves no process, no folder and no version. Raises what loading the parent raises.
+    Interrupted, it leaves no process, no folder and no version. Raises what loading the parent raises, and `ModelFailed`
+    where its answers are not its golden ones.
     """
     manifest = parent.manifest
     samples = load_golden(parent.directory, manifest.signature, allow_non_finite=manifest.allow_non_finite)
@@ -183,6 +184,10 @@ class _Bench:
             await self._learn(forms[0])
             for number, form in enumerate(forms):
                 await self._try(form, first, number, len(forms))
+                if forms[0].refusal:
+                    raise ModelFailed(
+                        f"{form.candidate.label}, the model as it is, cannot be measured: {form.refusal}"
+                    )
             rest = [(form, place) for form in self._worth_placing(forms) for place in others]
             for number, (form, place) in enumerate(rest):
                 await self._try(form, place, number, len(rest))
