@@ -35,7 +35,7 @@ def queue_of(waiting: int, *, mixed: bool) -> WaitingQueue:
 
 def encoder(seconds_per_batch: float) -> Pace:
     """Seconds that a small encoder takes on one core, with a part that every batch costs."""
-    pace = Pace(32)
+    pace = Pace()
     pace.learn(
         [
             CurvePoint(rows, length, seconds_per_batch + 1e-4 * rows * length * (1 + length / 512))

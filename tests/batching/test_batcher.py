@@ -541,3 +541,32 @@ def test_batches_are_no_larger_than_is_worth_it() -> None:
             assert rows_of(instance) == [2, 2]
 
     run_virtual(scenario())
+
+
+def test_what_batches_may_cost_is_counted_in_waiting() -> None:
+    """Seven of which each batch may hold two are four batches, for who asks how long the queue is and whether he is in time."""
+
+    async def scenario() -> None:
+        policy = BatchPolicy(max_batch_size=32, max_batch_cost=8)
+        instance = FakeInstance(PADDED, seconds=1.0)
+        admission = Admission(max_requests=7)
+        async with serving(instance, signature=PADDED, policy=policy, admission=admission) as caller:
+            caller.batcher.learn([CurvePoint(rows, 4, 1.0) for rows in (1, 2)])
+
+            def send(timeout: float) -> None:
+                inputs = {"x": np.zeros((1, 4), np.float32)}
+                deadline = asyncio.get_running_loop().time() + timeout
+                caller.batcher.submit(Request(inputs, 1, deadline, lambda _: None))
+
+            send(60.0)
+            await asyncio.sleep(0.01)
+            for _ in range(6):
+                send(4.2)
+            with pytest.raises(DeadlineUnreachable):
+                send(4.3)
+            send(60.0)
+            with pytest.raises(QueueFull) as refused:
+                send(60.0)
+            assert refused.value.retry_after == pytest.approx(4.0, rel=0.01)
+
+    run_virtual(scenario())

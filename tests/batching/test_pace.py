@@ -54,7 +54,7 @@ def curve(
 
 def test_warm_up_is_known_before_any_batch_has_run() -> None:
     """What the model's process measured counts from the start, and what it does not see, the way there and back, with it."""
-    pace = Pace(32)
+    pace = Pace()
     pace.learn(curve(lambda rows, _: 0.01 + 0.001 * rows))
     assert pace.seconds_for(1) == pytest.approx(0.011, abs=0.001)
     assert pace.turn_of(24) == pytest.approx(0.034, abs=0.001)
@@ -63,7 +63,7 @@ def test_warm_up_is_known_before_any_batch_has_run() -> None:
 
 def test_a_curve_does_not_undo_what_batches_have_shown() -> None:
     """An instance that is started again, on a busy machine, says nothing new."""
-    pace = Pace(32)
+    pace = Pace()
     pace.observe(1, 0.01)
     pace.learn(curve(lambda rows, _: 5.0 * rows))
     assert pace.seconds_for(1) == 0.01
@@ -71,7 +71,7 @@ def test_a_curve_does_not_undo_what_batches_have_shown() -> None:
 
 def test_batches_correct_what_warm_up_has_measured() -> None:
     """The first batch counts as much as the measurement, and twenty leave nothing of it."""
-    pace = Pace(32)
+    pace = Pace()
     pace.learn(curve(lambda rows, _: 1.0 * rows))
     pace.observe(8, 4.0)
     assert pace.seconds_for(8) == pytest.approx(6.0, rel=1e-3)
@@ -83,7 +83,7 @@ def test_batches_correct_what_warm_up_has_measured() -> None:
 
 def test_lengths_between_those_that_were_measured_are_in_proportion() -> None:
     """So are those beyond them; one that comes to be seen begins as its neighbours have it, and is corrected."""
-    pace = Pace(32)
+    pace = Pace()
     pace.learn(curve(lambda rows, length: 0.01 * rows * length, lengths=(8, 32)))
     assert pace.seconds_for(4, 20) == pytest.approx(0.8, rel=1e-2)
     assert pace.seconds_for(4, 64) == pytest.approx(2.56, rel=1e-2)
@@ -102,7 +102,7 @@ def test_a_cut_that_was_measured_wrongly_is_found_out() -> None:
     def seconds(rows: int) -> float:
         return 0.010 + 0.001 * rows
 
-    pace = Pace(32)
+    pace = Pace()
     pace.learn(curve(lambda rows, _: seconds(rows) * (1 if rows <= 4 else 8)))
     assert pace.sizes().limit == 4
     for _ in range(2000):
@@ -113,7 +113,7 @@ def test_a_cut_that_was_measured_wrongly_is_found_out() -> None:
 
 def test_a_cut_that_is_right_stays_under_load() -> None:
     """Larger batches are tried one time in thirty-two only, and do not come to stay."""
-    pace = Pace(32)
+    pace = Pace()
     pace.learn(curve(lambda rows, _: 0.01 * max(rows, 4)))
     sizes = []
     for _ in range(1000):
@@ -121,3 +121,26 @@ def test_a_cut_that_is_right_stays_under_load() -> None:
         pace.observe(sizes[-1], 0.01 * max(sizes[-1], 4) + 0.0003)
     assert set(sizes) == {4, 8}
     assert sizes.count(8) <= 1000 / 32 + 1
+
+
+def test_a_cost_bounds_what_is_judged() -> None:
+    """Where a batch may cost so much, lengths of which only few rows were measured are worth no more, and cost no less, than
+    they are: nothing is made of row counts that no batch can have."""
+
+    def seconds(rows: int, length: int) -> float:
+        return 0.001 + rows * length / 16000
+
+    pace = Pace(lambda elements: min(32, 128 // elements))
+    pace.learn(
+        [point for point in curve(seconds, lengths=(8, 32, 128)) if point.rows * point.elements <= 128]
+    )
+    assert [pace.sizes(length).limit for length in (8, 32, 128)] == [16, 4, 1]
+    for length in (8, 32):
+        assert pace.sizes(length).per_row == pytest.approx(length / 16000, rel=0.3)
+
+
+def test_a_length_of_which_one_row_was_measured_is_work_in_proportion() -> None:
+    """A slow model's warm-up ends before larger batches of the longest: padding up to that is not free for it."""
+    pace = Pace()
+    pace.learn([*curve(lambda rows, _: 0.01 * rows, lengths=(8,)), CurvePoint(1, 128, 0.16)])
+    assert pace.sizes(128).per_row == pytest.approx(0.16, rel=0.05)

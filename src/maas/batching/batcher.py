@@ -116,7 +116,7 @@ class Batcher:
         self._sequence = count()
         self._shares: Mapping[Priority, float] = {}
         self._quarantine = Quarantine()
-        self._pace = Pace(policy.max_batch_size)
+        self._pace = Pace(policy.largest)
         self._execution = Execution(signature, self._pace, observe, clock)
         self._running: set[Batch] = set()
         self._running_count = 0  # requests in them
@@ -426,7 +426,7 @@ class Batcher:
         self._margin = self._pace.margin(self._full_rows, elements)
 
     def _rows_of_a_batch(self, elements: int) -> int:
-        return min(self._policy.max_batch_size, self._pace.sizes(elements).limit)
+        return min(self._policy.largest(elements), self._pace.sizes(elements).limit)
 
     def _seconds_until_answer(self, request: Request, now: float, begun: int) -> float:
         elements = self._queue.mean_elements()

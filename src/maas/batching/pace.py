@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from maas.batching.sizes import Sizes, judge, unmeasured
 from maas.batching.surface import Surface
@@ -19,10 +19,10 @@ _PROBED = 32  # batches of which one may be twice as large as seems worth it, le
 
 class Pace:
     """Seconds by rows and by elements of a row; and what passes between one batch and the next though others wait: answers
-    leave, the loop is busy. `max_batch_size` is the most rows that a batch may have."""
+    leave, the loop is busy. `largest` is how many rows of so many elements a batch may have."""
 
-    def __init__(self, max_batch_size: int = 32) -> None:
-        self._max_batch_size = max_batch_size
+    def __init__(self, largest: Callable[[int], int] = lambda _: 32) -> None:
+        self._largest = largest
         self._surface = Surface()
         self._sizes: dict[int, Sizes] = {}
         self._observed = 0
@@ -83,9 +83,8 @@ class Pace:
     def _judge(self, elements: int) -> Sizes:
         if not self._surface:
             return unmeasured(elements)
-        found = judge(
-            lambda rows: self.turn_of(rows, elements), self._surface.rows_seen(), self._max_batch_size
-        )
+        most = self._largest(elements)
+        found = judge(lambda rows: self.turn_of(rows, elements), self._surface.rows_seen(), most)
         if self._observed % _PROBED or not self._observed:
             return found
-        return Sizes(min(2 * found.limit, self._max_batch_size), found.overhead, found.per_row)
+        return Sizes(min(2 * found.limit, most), found.overhead, found.per_row)

@@ -118,10 +118,15 @@ class BatchPolicy:
             batches.append(left.take(leader, keys, most(elements)))
         return Decision(tuple(batches), ask_again_at, left.shares)
 
+    def largest(self, elements: int) -> int:
+        """Rows of so many elements that a batch may have, worth it or not; a request with more runs alone."""
+        if self.max_batch_cost is None:
+            return self.max_batch_size
+        return min(self.max_batch_size, max(1, self.max_batch_cost // elements))
+
     def _most(self, sizes: Callable[[int], Sizes], elements: int) -> int:
-        """Rows of so many elements that a batch may have."""
-        rows = min(self.max_batch_size, sizes(elements).limit)
-        return rows if self.max_batch_cost is None else min(rows, self.max_batch_cost // elements)
+        """Rows of so many elements that a batch is given."""
+        return min(self.largest(elements), sizes(elements).limit)
 
 
 class _Rest:
