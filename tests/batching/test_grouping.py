@@ -218,6 +218,40 @@ def test_a_bucket_is_no_more_than_an_eighth_longer_than_its_requests(length: int
         assert bucket == length
 
 
+@pytest.mark.parametrize(("rank", "steps"), [(2, 4), (3, 2), (5, 2)])
+def test_buckets_of_several_lengths_are_coarser(rank: int, steps: int) -> None:
+    """They multiply, so each length has fewer: a bucket is longer than its requests by less than one step of a doubling."""
+    for length in range(1, 300):
+        bucket = bucket_of((length,) * rank)
+        assert len(set(bucket)) == 1
+        assert length <= bucket[0] < length * (1 + 1 / steps)
+        assert bucket_of(bucket) == bucket
+
+
+def test_a_decision_over_thousands_of_shapes_looks_at_few() -> None:
+    """Where nearly each request has a bucket of its own, what is weighed does not grow with what waits: the loop stands still
+    meanwhile."""
+    groups = {of(a, b, c): [Waiting()] for a in range(1, 16) for b in range(1, 16) for c in range(1, 16)}
+    asked = 0
+
+    def sizes(elements: int) -> Sizes:
+        nonlocal asked
+        asked += 1
+        return Sizes(32, 1e6, float(elements))
+
+    (takes,) = decide(POLICY, groups, 1, 0.0, sizes=sizes).batches
+    assert sum(take.count for take in takes) == 32
+    assert asked < 200
+
+
+def test_the_leading_bucket_is_drawn_on_however_many_are_smaller() -> None:
+    """Those that would fit into it are not nearer to the leading request than its own."""
+    groups = {of(a, b): [Waiting(deadline=9.0)] for a in range(1, 9) for b in range(1, 9)}
+    groups[of(8, 8)] = [Waiting(deadline=1.0)] * 5
+    (takes,) = decide(POLICY, groups, 1, 0.0, sizes=costing(1)).batches
+    assert Take(of(8, 8), 5) in takes
+
+
 def test_without_a_measurement_lengths_are_grouped_all_the_same() -> None:
     """Before anything has run, a batch is taken to cost as much as one row of it."""
     assert together(waiting(L8=4, L9=4, L64=4), unmeasured) == {8: 4, 9: 4}
