@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 import platform
+import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -105,18 +106,20 @@ def started(repository: Path, **tree: Any) -> Iterator[tuple[subprocess.Popen[by
 
 @contextmanager
 def running(command: list[str], log: Path, seconds: float = 30.0) -> Iterator[subprocess.Popen[bytes]]:
-    """A process that is ended in good order, and otherwise after `seconds`."""
+    """A process that is ended in good order, or after `seconds`, and whatever it leaves behind with it."""
     with log.open("wb") as output:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+        )
     try:
         yield process
     finally:
         process.terminate()
-        try:
+        with suppress(subprocess.TimeoutExpired):
             process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait(10)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # a peer's workers may outlive it
+        process.wait(10)
 
 
 def events(log: Path) -> list[dict[str, Any]]:

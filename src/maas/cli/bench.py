@@ -137,11 +137,14 @@ def bench(
 def _measured(points: Iterator[Point], count: int) -> list[Point]:
     """All of them, each announced when it is there: a sweep takes minutes."""
     measured: list[Point] = []
-    for point in points:
-        measured.append(point)
-        typer.echo(
-            f"[{len(measured)}/{count}] {point.name}: {point.throughput:,.0f} answers a second", err=True
-        )
+    try:
+        for point in points:
+            measured.append(point)
+            typer.echo(
+                f"[{len(measured)}/{count}] {point.name}: {point.throughput:,.0f} answers a second", err=True
+            )
+    except KeyboardInterrupt:  # between two points; within one, it ends the point
+        typer.echo("interrupted", err=True)
     return measured
 
 
