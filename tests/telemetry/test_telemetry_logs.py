@@ -219,16 +219,18 @@ def test_blocked_stream_does_not_hold_up_the_end(monkeypatch: pytest.MonkeyPatch
 def test_stream_that_fails_is_outlived(error: Exception) -> None:
     """A closed terminal or a full disk costs the lines, not the service: when it can be written again, it is."""
 
-    class Failing(io.StringIO):
-        fails = True
+    tried = threading.Event()
 
+    class Failing(io.StringIO):
         def write(self, text: str) -> int:
             if "first" in text:
+                tried.set()
                 raise error
             return super().write(text)
 
     stream = Failing()
     with logging_to(stream):
         structlog.get_logger().info("first")
+        assert tried.wait(10)
         structlog.get_logger().info("second")
     assert json.loads(stream.getvalue())["event"] == "second"

@@ -21,6 +21,7 @@ _QUEUE_SIZE = 10_000  # events
 _MAX_TEXT = 256  # characters of a value; a traceback may be longer
 _MAX_TRACE = 16 << 10
 _STOP_SECONDS = 2.0
+_WRITTEN_AT_ONCE = 256  # events
 
 Event = MutableMapping[str, Any]
 
@@ -52,21 +53,31 @@ class LogWriter:
             self._dropped += 1
 
     def _run(self) -> None:
-        while (event := self._events.get()) is not None:
-            self._write(event)
-            if self._events.empty():
-                self._report_dropped()
-        self._report_dropped()
+        is_ending = False
+        while not is_ending:
+            lines = []
+            for event in self._queued():
+                if event is None:
+                    is_ending = True
+                    break
+                lines.append(self._to_line(event))
+            if self._dropped and (is_ending or self._events.empty()):
+                dropped, self._dropped = self._dropped, 0
+                lines.append(
+                    self._to_line({"event": "log_events_dropped", "level": "warning", "count": dropped})
+                )
+            self._write(lines)
 
-    def _report_dropped(self) -> None:
-        if self._dropped:
-            dropped, self._dropped = self._dropped, 0
-            self._write({"event": "log_events_dropped", "level": "warning", "count": dropped})
+    def _queued(self) -> Iterator[Event | None]:
+        """The next event, when it comes, and what is queued behind it: a write for each would cost more than the rest."""
+        yield self._events.get()
+        with suppress(queue.Empty):
+            for _ in range(_WRITTEN_AT_ONCE):
+                yield self._events.get_nowait()
 
-    def _write(self, event: Event) -> None:
-        line = self._to_line(event)
+    def _write(self, lines: list[str]) -> None:
         with suppress(OSError, ValueError):  # nobody reads the log any more; the service goes on
-            self._stream.write(f"{line}\n")
+            self._stream.write("".join(f"{line}\n" for line in lines))
             self._stream.flush()
 
     def _to_line(self, event: Event) -> str:
