@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from tests.assets import plain_models, torch_models
+from tests.engines import skip_without
 
 from maas.runtimes.contract import Artifact
 from maas.runtimes.golden import GOLDEN
@@ -60,8 +61,8 @@ def write_converted(directory: Path, exported: Artifact, runtime: str) -> dict[s
 @pytest.fixture(params=FORMS)
 def artifact(request: pytest.FixtureRequest, forms: Mapping[str, Artifact]) -> Artifact:
     if request.param in ("onnxruntime", "openvino"):
-        pytest.importorskip("onnxscript")
-        pytest.importorskip(request.param)
+        skip_without("onnxscript")
+        skip_without(request.param)
     return forms[request.param]
 
 

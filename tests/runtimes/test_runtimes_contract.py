@@ -11,6 +11,7 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 import torch
+from tests.engines import skip_without
 
 from maas import runtimes
 from maas.errors import BadArtifact
@@ -112,7 +113,7 @@ def test_options_that_make_no_sense_are_refused(
 ) -> None:
     """A manifest whose options are missing, or of the wrong kind, is refused in words."""
     if name != "python":
-        pytest.importorskip(name)
+        skip_without(name)
     with pytest.raises(BadArtifact, match=message):
         runtimes.runtime(name).load(dataclasses.replace(artifact, options=options), Placement())
 
@@ -135,7 +136,7 @@ def test_every_runtime_has_its_preloads() -> None:
 @pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
 def test_an_engine_starts_no_thread_before_a_fork(name: str) -> None:
     """What a fork server imports has no thread of its own, such as one that would send usage data."""
-    pytest.importorskip(name)
+    skip_without(name)
     code = f"import os, {runtimes.PRELOADS[name][0]}; print(len(os.listdir('/proc/self/task')))"
     command = [sys.executable, "-P", "-c", code]
     done = subprocess.run(

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from tests.assets import torch_models
+from tests.engines import skip_without
 
 from maas import runtimes
 from maas.errors import BadArtifact, ModelFailed
@@ -27,7 +28,7 @@ SIGNATURE = Signature.parse({"x": "float32[batch, 3]"}, {"y": "float32[batch, 3]
 
 @pytest.fixture(params=ENGINES)
 def engine(request: pytest.FixtureRequest) -> str:
-    pytest.importorskip(request.param)
+    skip_without(request.param)
     return str(request.param)
 
 
@@ -103,7 +104,7 @@ def test_a_module_by_its_path_is_converted(engine: str, tmp_path: Path) -> None:
 
 def test_onnx_runtime_takes_and_gives_text(tmp_path: Path) -> None:
     """Elements that are bytes cross as UTF-8; what is none is the request's fault and fails it."""
-    pytest.importorskip("onnxruntime")
+    skip_without("onnxruntime")
     write_graph(tmp_path, onnx.helper.make_node("Identity", ["x"], ["y"]), element="STRING")
     signature = Signature.parse({"x": "bytes[batch, 3]"}, {"y": "bytes[batch, 3]"}, {})
     runner = load("onnxruntime", tmp_path, signature)
@@ -185,7 +186,7 @@ def test_bfloat16_answers_in_float32_and_less_exactly(
     tmp_path: Path, runtime: str, options: dict[str, str]
 ) -> None:
     """Reduced precision is asked for in the manifest; outputs keep their declared type."""
-    pytest.importorskip(runtime)
+    skip_without(runtime)
     signature = Signature.parse({"x": "float32[batch, 3]"}, {"y": "float32[batch, 2]"}, {})
     sample = {"x": np.linspace(0.1, 1, 6, dtype=np.float32).reshape(2, 3)}
     torch.manual_seed(0)
@@ -203,7 +204,9 @@ def test_onnx_runtime_computes_with_the_threads_it_is_given(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The placement's number of threads is the session's."""
-    engine = pytest.importorskip("onnxruntime")
+    skip_without("onnxruntime")
+    from maas.runtimes.onnxruntime import onnxruntime as engine
+
     write_graph(tmp_path, onnx.helper.make_node("Neg", ["x"], ["y"]))
     seen = []
     make = engine.InferenceSession
