@@ -135,9 +135,14 @@ def _expect_infer(subject: Subject, value: Any) -> Reading:
     _require(len(given) == len(value["inputs"]))
     _require(given.keys() == {spec.name for spec in subject.signature.inputs})
     inputs = {spec.name: _expect_tensor(spec, given[spec.name]) for spec in subject.signature.inputs}
+    for tensor in value["inputs"]:  # nothing lies behind the JSON here, so no tensor can
+        _require(_parameters(tensor).get("binary_data_size") is None)
     known = [spec.name for spec in subject.signature.outputs]
     asked = tuple(_named(value["outputs"])) if value.get("outputs") is not None else ()
     _require(all(name in known for name in asked))
+    for tensor in value["outputs"] if asked else ():
+        _require(isinstance(_parameters(tensor).get("binary_data", False), bool))
+    _require(isinstance(_parameters(value).get("binary_data_output", False), bool))
     _require(value.get("id") is None or isinstance(value["id"], str))
     return Reading(inputs, outputs=asked or tuple(known), id=value.get("id"), timeout=_expect_timeout(value))
 
@@ -153,8 +158,7 @@ def _expect_tensor(spec: TensorSpec, tensor: Mapping[str, Any]) -> tuple[list[in
 
 
 def _expect_timeout(value: Mapping[str, Any]) -> float | None:
-    parameters = value.get("parameters", {})
-    _require(isinstance(parameters, dict))
+    parameters = _parameters(value)
     if "timeout" not in parameters:
         return None
     timeout = parameters["timeout"]
@@ -165,6 +169,12 @@ def _expect_timeout(value: Mapping[str, Any]) -> float | None:
         raise NoTensor from None
     _require(math.isfinite(seconds) and float(timeout) > 0)
     return seconds
+
+
+def _parameters(owner: Mapping[str, Any]) -> dict[str, Any]:
+    parameters: dict[str, Any] = owner.get("parameters", {})
+    _require(isinstance(parameters, dict))
+    return parameters
 
 
 def _named(tensors: Any) -> dict[str, Any]:
