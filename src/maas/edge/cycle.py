@@ -116,7 +116,9 @@ class Cycle:
         """Be answered in the lane. The body is whole, and too small to have stopped the reading."""
         body = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
         self.discard()
-        self._passage = lane.enter(self, body)
+        passage = lane.enter(self, body)
+        if not self.response_complete:
+            self._passage = passage
 
     def start(self, app: ASGIApp, tasks: set[asyncio.Task[None]]) -> None:
         """Be answered by the application. The task is among `tasks` until it ends, or is abandoned, for then it may never
@@ -144,6 +146,9 @@ class Cycle:
         if self.response_started or self.disconnected:
             return
         self.response_started = self.response_complete = True
+        self._passage = (
+            None  # which knows us: left as it is, only the garbage collector would find the two of them
+        )
         self.keep_alive = self.keep_alive and self.connection.may_live_after(self)
         self.connection.write(
             reply, request_id, keep_alive=self.keep_alive, has_body=self.head.method != "HEAD"
