@@ -35,6 +35,12 @@ def test_a_batch_is_cut_where_throughput_stops_rising(seconds: list[float], expe
     assert limit(*seconds) == expected
 
 
+def test_a_last_size_that_clearly_does_worse_is_not_used() -> None:
+    """Though no further one shows it: a convolution over 32 images took 14 ms, over 16 of them 4.9. A little worse is noise."""
+    assert limit(0.91, 1.28, 1.73, 2.87, 4.89, 14.0) == 16
+    assert limit(0.91, 1.28, 1.73, 2.87, 4.89, 10.0) == 32
+
+
 @pytest.mark.parametrize("place", range(6))
 @pytest.mark.parametrize("factor", [0.5, 0.8, 1.25, 2, 10])
 def test_one_wrong_measurement_makes_no_cut(place: int, factor: float) -> None:

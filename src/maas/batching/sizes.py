@@ -1,7 +1,7 @@
 """How large a batch should be, by what batches of different sizes took.
 
 Throughput is rows in a second. A batch is cut at the smallest size beyond which throughput does not rise: not by a margin, at
-none of at least two larger sizes. One measurement that is off makes no cut: a size counts for no more than the middle one of
+none of at least two larger sizes; or where there is but one larger, it clearly falls. One measurement that is off makes no cut: a size counts for no more than the middle one of
 itself and its two neighbours, and any larger size that does better prevents it.
 """
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from statistics import median
 
 _MARGIN = 1.03  # throughput that rises by less does not rise: medians of a few runs differ by that much
-_FURTHER = 2  # sizes that must show it
+_FALL = 1.15  # that is clear though one size alone shows it, as when the largest batch does not fit a cache any more
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +46,10 @@ def judge(seconds_for: Callable[[int], float], rows: Sequence[int], most: int) -
 
 def _limit(rows: Sequence[int], seconds: Sequence[float], most: int) -> int:
     raw = [count / max(time, 1e-9) for count, time in zip(rows, seconds, strict=True)]
-    for place in range(len(raw) - _FURTHER):
-        if max(raw[place + 1 :]) < min(raw[place], _middle(raw, place)) * _MARGIN:
+    for place in range(len(raw) - 1):
+        larger = raw[place + 1 :]
+        least = min(raw[place], _middle(raw, place))
+        if max(larger) < (least * _MARGIN if len(larger) > 1 else least / _FALL):
             return rows[place]
     return most
 
