@@ -150,12 +150,18 @@ async def test_answered_request_leaves_no_garbage(body: dict[str, Any]) -> None:
     """Nothing of it refers to itself: what only the collector finds would stop the loop for milliseconds, every few thousand
     requests."""
     async with serving() as service:
-        gc.collect()
+        before = passages()
         gc.disable()
         try:
             for _ in range(3):
                 await service.predict(body)
-            left = [each for each in gc.get_objects() if isinstance(each, Passage)]
+            after = passages()
         finally:
             gc.enable()
-    assert left == []
+    assert len(after) <= len(before)
+
+
+def passages() -> list[Passage]:
+    """All that there are, garbage or not: those of other tests too, where something holds them. Objects are not asked for
+    their class: some warn of being asked."""
+    return [each for each in gc.get_objects() if type(each) is Passage]
