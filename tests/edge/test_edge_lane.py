@@ -150,9 +150,9 @@ async def test_answered_request_leaves_no_garbage(body: dict[str, Any]) -> None:
     """Nothing of it refers to itself: what only the collector finds would stop the loop for milliseconds, every few thousand
     requests."""
     async with serving() as service:
-        before = passages()
         gc.disable()
         try:
+            before = passages()
             for _ in range(3):
                 await service.predict(body)
             after = passages()

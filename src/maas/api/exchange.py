@@ -52,7 +52,8 @@ class Reply(msgspec.Struct):
 
 
 class Exchange(Generic[F]):
-    """`started` is when the request came (monotonic seconds). Ended by `answered` or `failed`, once; both record it."""
+    """`started` is when the request came (monotonic seconds). Ended once, by `answered`, `refused` or `failed`, which
+    record it."""
 
     __slots__ = ("_gateway", "_recorder", "_started", "live", "operation", "request_id", "terms")
 

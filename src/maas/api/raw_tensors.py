@@ -13,9 +13,9 @@ from math import prod
 import numpy as np
 
 from maas.errors import InvalidRequest
+from maas.tensors.nested import check_string_count
 from maas.types import Array, TensorSpec
 
-_MAX_STRINGS = 65_536  # in a tensor: each is an object
 _LENGTH = struct.Struct("<I")
 
 
@@ -53,8 +53,7 @@ def _check_booleans(array: Array, spec: TensorSpec) -> None:
 
 def _read_strings(data: memoryview, spec: TensorSpec, shape: list[int]) -> Array:
     count = prod(shape)
-    if count > _MAX_STRINGS:
-        raise InvalidRequest(f"input {spec.name!r} has {count} strings; a request may have {_MAX_STRINGS}")
+    check_string_count(spec, count)
     array = np.empty(count, dtype=object)
     start = 0
     for index in range(count):

@@ -157,11 +157,14 @@ def _check_range(
             )
 
 
+def check_string_count(spec: TensorSpec, count: int) -> None:
+    """Raise `InvalidRequest` where an input has more strings than a request may have."""
+    if count > _MAX_STRINGS:
+        raise InvalidRequest(f"input {spec.name!r} has {count} strings; a request may have {_MAX_STRINGS}")
+
+
 def _encode_strings(elements: list[str], spec: TensorSpec, shape: list[int]) -> Array:
-    if len(elements) > _MAX_STRINGS:
-        raise InvalidRequest(
-            f"input {spec.name!r} has {len(elements)} strings; a request may have {_MAX_STRINGS}"
-        )
+    check_string_count(spec, len(elements))
     array = np.empty(len(elements), dtype=object)
     for index, text in enumerate(elements):
         try:
