@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from tests.values import values_of
 
 from maas.tensors.packing import ALIGNMENT, Column, Place, plan, read, write
 from maas.types import DTYPES, Array
@@ -47,7 +48,7 @@ def columns(draw: st.DrawFn) -> Column:
     parts = []
     for length in lengths:
         own = [length if place == axis else size for place, size in enumerate(shape)]
-        elements = st.binary(max_size=9) if dtype == OBJECT else hnp.from_dtype(dtype)
+        elements = st.binary(max_size=9) if dtype == OBJECT else values_of(dtype)
         array = draw(hnp.arrays(dtype, tuple(own), elements=elements, fill=st.nothing()))
         parts.append(array)
     return Column(parts, axis)
@@ -179,7 +180,7 @@ def ragged_columns(draw: st.DrawFn) -> Column:
     rank = draw(st.integers(2, 3))
     axis, *others = draw(st.permutations(range(rank)))
     padded = tuple(sorted(others[: draw(st.integers(1, len(others)))]))
-    elements = st.binary(max_size=5) if dtype == OBJECT else hnp.from_dtype(dtype)
+    elements = st.binary(max_size=5) if dtype == OBJECT else values_of(dtype)
     parts = []
     for _ in range(draw(st.integers(1, 4))):
         shape = [draw(st.integers(0, 4)) if place in (axis, *padded) else 2 for place in range(rank)]
