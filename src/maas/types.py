@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -38,9 +39,6 @@ DTYPES: Mapping[str, np.dtype] = {
 
 Array = npt.NDArray[Any]
 """An array of any of the dtypes above."""
-
-Shapes = tuple[tuple[int, ...], ...]
-"""The shapes of a request's inputs, in the order of their declaration."""
 
 Tensors = Mapping[str, Array]
 """Arrays by tensor name, as they travel between a dialect, a batcher and a runner."""
@@ -190,24 +188,31 @@ class Signature:
     bounds: Mapping[str, Bounds] = field(default_factory=dict)
     names: frozenset[str] = field(init=False, repr=False)
     """Of the inputs."""
+    batched: tuple[str, ...] = field(init=False, repr=False)
+    """The names of the inputs that carry `batch`."""
     is_batched: bool = field(init=False, repr=False)
     """Whether requests may be stacked; otherwise the model runs them one by one."""
+    has_bytes: bool = field(init=False, repr=False)
+    """Whether an input holds strings, so that its size is not told by its shape."""
     stacks_all: bool = field(init=False, repr=False)
     """Whether every request stacks with every other."""
     variable: tuple[VariableDim, ...] = field(init=False, repr=False)
     """The variable dimensions in the order in which the inputs name them."""
     pads: Mapping[str, Pad | bytes] = field(init=False, repr=False)
     """By input, what makes its padded dimensions longer."""
-    accepted: dict[Shapes, int] = field(default_factory=dict, init=False, repr=False, compare=False)
-    """Shapes of inputs that were checked and found right, with the rows they have; for who checks to remember."""
+    accepted: dict[Hashable, int] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """Names, dtypes and shapes of inputs that were checked and found right, with the rows they have; for who checks to
+    remember."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "names", frozenset(spec.name for spec in self.inputs))
-        axes = [spec.batch_axis for spec in self.inputs]
-        object.__setattr__(self, "is_batched", any(axis is not None for axis in axes))
+        object.__setattr__(self, "has_bytes", any(spec.dtype == "bytes" for spec in self.inputs))
+        batched = tuple(spec.name for spec in self.inputs if spec.batch_axis is not None)
+        object.__setattr__(self, "batched", batched)
+        object.__setattr__(self, "is_batched", bool(batched))
         object.__setattr__(self, "variable", tuple(_variable_dims(self.inputs, self.bounds)))
         is_fixed = all(dim.is_padded for dim in self.variable)
-        object.__setattr__(self, "stacks_all", None not in axes and is_fixed)
+        object.__setattr__(self, "stacks_all", len(batched) == len(self.inputs) and is_fixed)
         for kind, specs in (("input", self.inputs), ("output", self.outputs)):
             if not specs:
                 raise InvalidRequest(f"a model needs at least one {kind}")
@@ -353,17 +358,14 @@ DEFAULT_TOLERANCES: Mapping[str, Tolerance] = {
 }
 
 
-# Not frozen, these two: there is one of each for every request, and a frozen one takes three times as long to make.
-@dataclass(slots=True)
-class Timings:
+class Timings(msgspec.Struct):
     """Where an answered request spent its time, in seconds, from admission on."""
 
     queue: float
     compute: float
 
 
-@dataclass(slots=True)
-class Answer:
+class Answer(msgspec.Struct):
     """What a caller gets: its own rows of every output, and where the time went.
 
     With `is_finite` no output holds NaN or an infinity; without it one of the batch may.

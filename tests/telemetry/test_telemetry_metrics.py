@@ -177,6 +177,21 @@ def test_bounds_are_inclusive() -> None:
     assert histogram.cumulated() == ([("1.0", 2.0), ("2.0", 4.0), ("+Inf", 5.0)], 7.5)
 
 
+@given(st.lists(st.floats(0, 1e6), max_size=20), st.integers(1, 100))
+def test_what_is_kept_is_counted_as_if_it_had_been_observed(values: list[float], times: int) -> None:
+    """However much comes, and whether it comes alone or together, nothing is lost and nothing counted twice."""
+    observed, kept, together = (Histogram((0.001, 0.1, 1.0, 10.0)) for _ in range(3))
+    for value in values * times:
+        observed.observe(value)
+        kept.keep(value)
+    for _ in range(times):
+        together.keep_all(values)
+    assert observed.count == kept.count == together.count == len(values) * times
+    buckets, total = observed.cumulated()
+    for other in (kept, together, kept):  # the last for the second time
+        assert other.cumulated() == (buckets, pytest.approx(total))
+
+
 @given(st.lists(st.tuples(st.floats(0, 1e6), st.integers(1, 5))))
 def test_histogram_is_monotone_and_consistent(observations: list[tuple[float, int]]) -> None:
     """Buckets never fall, the last one equals the count, each holds what is at most its bound, and the sum is the sum."""

@@ -26,8 +26,8 @@ class Backlog:
         self.requests += 1
         self.nbytes += nbytes
 
-    def remove(self, nbytes: int) -> None:
-        self.requests -= 1
+    def remove(self, requests: int, nbytes: int) -> None:
+        self.requests -= requests
         self.nbytes -= nbytes
 
     def hold(self, nbytes: int) -> None:

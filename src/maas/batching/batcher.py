@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from math import prod
+from operator import attrgetter
 
 from maas.batching.backlog import Backlog
 from maas.batching.buckets import bucket_of
@@ -51,6 +52,9 @@ from maas.types import CurvePoint, Signature
 _TIMER_SLACK = 0.001  # seconds that a timer may ring early: uvloop counts in milliseconds
 _MAX_DEATHS = 2  # of model processes over one request: in company, and alone
 
+_rows = attrgetter("rows")
+_nbytes = attrgetter("nbytes")
+
 
 @dataclass(frozen=True, slots=True)
 class Admission:
@@ -73,7 +77,7 @@ class Batch:
 
     @property
     def rows(self) -> int:
-        return sum(request.rows for request in self.requests)
+        return sum(map(_rows, self.requests))
 
     @property
     def elements(self) -> int:
@@ -139,12 +143,14 @@ class Batcher:
         """Why a request with `nbytes` of inputs would be refused now, whatever it holds; None if it would not."""
         if self._is_draining:
             return Draining(f"model {self._name!r} is draining")
-        limits = self._admission
+        queue, limits = self._queue, self._admission
         reason = self._backlog.refusal(nbytes)
-        if len(self._queue) >= limits.max_requests:
-            reason = f"model {self._name!r} has {len(self._queue)} requests waiting; its queue holds {limits.max_requests}"
-        elif self._queue.nbytes + nbytes > limits.max_bytes:
-            reason = f"model {self._name!r} has {self._queue.nbytes} bytes waiting; its queue holds {limits.max_bytes}"
+        if queue.count >= limits.max_requests:
+            reason = f"model {self._name!r} has {queue.count} requests waiting; its queue holds {limits.max_requests}"
+        elif queue.nbytes + nbytes > limits.max_bytes:
+            reason = (
+                f"model {self._name!r} has {queue.nbytes} bytes waiting; its queue holds {limits.max_bytes}"
+            )
         return None if reason is None else QueueFull(reason, retry_after=self._seconds_to_drain())
 
     def unreachable(
@@ -162,26 +168,28 @@ class Batcher:
         `Quarantined` where its inputs have ended a model process a moment ago; `InvalidRequest` where it costs more than a
         batch may."""
         self.has_refused = True
-        request.nbytes = sum(map(nbytes_of, request.inputs.values()))
-        if self._signature.variable:
+        signature = self._signature
+        request.nbytes = sum(map(nbytes_of if signature.has_bytes else _nbytes, request.inputs.values()))
+        if signature.variable:
             self._measure(request)
         if (refusal := self.refusal(request.nbytes)) is not None:
             raise refusal
         now = self._clock()
         if self._quarantine:
             self._check_quarantine(request, now)
-        is_soon = self._is_soon(request.rows, request.deadline, now)
+        deadline = request.deadline
+        is_soon = self._is_soon(request.rows, deadline, now)
         if not is_soon and (unreachable := self._unreachable(request, now)) is not None:
             raise unreachable
         self.has_refused = False
-        if not self._signature.stacks_all:
-            request.stack_key = stack_key(self._signature, request.inputs)
+        if not signature.stacks_all:
+            request.stack_key = stack_key(signature, request.inputs)
         request.arrived = now
-        request.order = (request.deadline, next(self._sequence))
+        request.order = (deadline, next(self._sequence))
         self._enqueue(request)
-        self._deadlines.add(request, len(self._queue) + self._running_count)
-        if request.deadline < self._alarm_at:
-            self._set_alarm(request.deadline)
+        self._deadlines.add(request, self._queue.count + self._running_count)
+        if deadline < self._alarm_at:
+            self._set_alarm(deadline)
 
     def _measure(self, request: Request) -> None:
         """Take its lengths. Raises `InvalidRequest` where no batch may be as large as it is."""
@@ -288,8 +296,8 @@ class Batcher:
     def _take(self, key: GroupKey, count: int, now: float) -> list[Request]:
         requests = self._queue.take(key, count)
         for request in requests:
-            self._backlog.remove(request.nbytes)
             request.started = now
+        self._backlog.remove(len(requests), sum(map(_nbytes, requests)))
         return requests
 
     async def _run(self, batch: Batch) -> None:
@@ -368,7 +376,7 @@ class Batcher:
     def _dequeue(self, request: Request) -> None:
         """Take `request` off the queue if it is there."""
         if self._queue.remove(request):
-            self._backlog.remove(request.nbytes)
+            self._backlog.remove(1, request.nbytes)
 
     def _set_alarm(self, when: float) -> None:
         """Wake at `when` at the latest."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
+from operator import attrgetter
 from typing import Protocol
 
 import numpy as np
@@ -24,6 +25,10 @@ from maas.types import Answer, Array, Signature, Tensors, Timings
 
 # How long a size that did not fit is avoided. Memory comes back, and rows need not be of one size.
 _SAFE_SECONDS = 60.0
+
+_rows = attrgetter("rows")
+_lengths = attrgetter("lengths")
+_foreseen = attrgetter("foreseen")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +97,7 @@ class Execution:
         if len(pending) == 1 and self._is_over(pending[0].rows) and self._can_slice():
             await self._run_in_slices(instance, pending[0])
             return
-        rows = sum(request.rows for request in pending)
+        rows = sum(map(_rows, pending))
         started = self._clock()
         try:
             result = await instance.run([request.inputs for request in pending], rows)
@@ -112,7 +117,7 @@ class Execution:
     def _observe_pace(self, requests: Sequence[Request], rows: int, started: float) -> None:
         now = self._clock()
         self._pace.observe(rows, now - started, padded_elements(requests))
-        if foreseen := [request.foreseen for request in requests if request.foreseen]:
+        if foreseen := [*filter(None, map(_foreseen, requests))]:
             self._pace.observe_lateness(now - min(foreseen))
 
     async def _split_up(self, instance: Instance, pending: Sequence[Request], error: Exception) -> None:
@@ -154,6 +159,9 @@ class Execution:
 
     def _portions(self, requests: Sequence[Request]) -> Iterator[list[Request]]:
         """The batch as it is, or cut to what is known to fit."""
+        if not self._safe_rows:
+            yield [*requests]
+            return
         portion: list[Request] = []
         rows = 0
         for request in requests:
@@ -195,14 +203,14 @@ class Execution:
         return BatchResult(outputs, compute, all(result.is_finite for result in results))
 
     def _scatter(self, requests: Sequence[Request], result: BatchResult) -> None:
-        rows = [request.rows for request in requests]
-        parts = scatter(self._signature, result.outputs, rows, [request.lengths for request in requests])
+        rows = [*map(_rows, requests)]
+        parts = scatter(self._signature, result.outputs, rows, [*map(_lengths, requests)])
         queued = [request.started - request.arrived for request in requests]
         elements, padding = _count_elements(requests) if self._signature.variable else (0, 0)
         self._observe(BatchObservation(queued, sum(rows), result.compute, elements, padding))
-        for index, (request, outputs) in enumerate(zip(requests, parts, strict=True)):
+        for request, outputs, seconds in zip(requests, parts, queued, strict=True):
             is_finite = result.is_finite or all(map(_is_finite, outputs.values()))
-            request.finish(Answer(outputs, Timings(queued[index], result.compute), is_finite))
+            request.finish(Answer(outputs, Timings(seconds, result.compute), is_finite))
 
 
 def padded_elements(requests: Sequence[Request]) -> int:

@@ -6,6 +6,7 @@ import sys
 from bisect import bisect_left, insort
 from collections.abc import Hashable, Iterable
 from math import prod
+from operator import attrgetter
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from maas.batching.priority import WEIGHTS, Priority
@@ -45,13 +46,12 @@ class WaitingQueue:
     def __init__(self) -> None:
         self.groups: dict[GroupKey, Group[Request]] = {}
         self.rows = 0
-        self._elements = 0
         self.nbytes = 0
-        self._count = 0
-        self._rows_by_priority = dict.fromkeys(Priority, 0)
+        self.count = 0
+        self._elements = 0  # of the rows of requests that have lengths
 
     def __len__(self) -> int:
-        return self._count
+        return self.count
 
     def add(self, request: Request) -> None:
         key = _key_of(request)
@@ -62,65 +62,69 @@ class WaitingQueue:
             insort(group, request, key=_order)
         else:
             group.append(request)
-        group.rows += request.rows
-        self._elements += request.rows * prod(request.lengths)
-        self._count += 1
-        self.rows += request.rows
-        self._rows_by_priority[request.priority] += request.rows
+        rows = request.rows
+        group.rows += rows
+        self.rows += rows
+        self.count += 1
         self.nbytes += request.nbytes
+        if request.lengths:
+            self._elements += rows * prod(request.lengths)
 
     def remove(self, request: Request) -> bool:
         """Take `request` out wherever it stands; False where it does not wait."""
-        group = self.groups.get(_key_of(request), Group[Request]())
+        key = _key_of(request)
+        group = self.groups.get(key, Group[Request]())
         index = bisect_left(group, request.order, key=_order)
         if index == len(group) or group[index] is not request:
             return False
-        self._drop(_key_of(request), index, index + 1)
+        self._drop(key, index, index + 1)
         return True
 
     def take(self, key: GroupKey, count: int) -> list[Request]:
         """Take out the first `count` requests of a group."""
-        taken = self.groups[key][:count]
-        self._drop(key, 0, count)
-        return taken
+        return self._drop(key, 0, count)
 
     def mean_elements(self) -> int:
         """Of the rows that wait, the elements of one on average; 1 where there are no lengths."""
-        return max(1, self._elements // self.rows) if self.rows else 1
+        return max(1, self._elements // self.rows) if self._elements else 1
 
     def rows_ahead(self, request: Request) -> int:
         """About how many rows will be run before `request`, were it added now: those of its class that are due earlier,
         and of the other classes what their weights let in meanwhile."""
-        own = self._rows_by_priority[request.priority]
+        rows = dict.fromkeys(Priority, 0)
+        for key, group in self.groups.items():
+            rows[key.priority] += group.rows
         behind = sum(
             group[-1].rows * (len(group) - bisect_left(group, (request.deadline, sys.maxsize), key=_order))
             for key, group in self.groups.items()
             if key.priority == request.priority and group[-1].deadline > request.deadline
         )
-        ahead = max(0, own - behind)
-        for other in Priority:
-            if other != request.priority and self._rows_by_priority[other]:
-                fair = (ahead + request.rows) * WEIGHTS[other] // WEIGHTS[request.priority]
-                ahead += min(self._rows_by_priority[other], fair)
+        ahead = max(0, rows.pop(request.priority) - behind)
+        for other, waiting in rows.items():
+            fair = (ahead + request.rows) * WEIGHTS[other] // WEIGHTS[request.priority]
+            ahead += min(waiting, fair)
         return ahead
 
-    def _drop(self, key: GroupKey, start: int, end: int) -> None:
+    def _drop(self, key: GroupKey, start: int, end: int) -> list[Request]:
         group = self.groups[key]
-        for request in group[start:end]:
-            self._count -= 1
-            self.rows -= request.rows
-            group.rows -= request.rows
-            self._elements -= request.rows * prod(request.lengths)
-            self._rows_by_priority[request.priority] -= request.rows
-            self.nbytes -= request.nbytes
+        gone = group[start:end]
+        rows = sum(map(_rows, gone))
+        group.rows -= rows
+        self.rows -= rows
+        self.count -= len(gone)
+        self.nbytes -= sum(map(_nbytes, gone))
+        if key.lengths:
+            self._elements -= sum(request.rows * prod(request.lengths) for request in gone)
         del group[start:end]
         if not group:
             del self.groups[key]
+        return gone
 
 
 def _key_of(request: Request) -> GroupKey:
     return GroupKey(request.priority, request.stack_key, request.bucket)
 
 
-def _order(request: Request) -> tuple[float, int]:
-    return request.order
+_rows = attrgetter("rows")
+_nbytes = attrgetter("nbytes")
+_order = attrgetter("order")

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from maas.errors import InvalidRequest, ModelFailed
-from maas.types import BATCH, Array, Shapes, Signature, Tensors, TensorSpec, clip
+from maas.types import BATCH, Array, Signature, Tensors, TensorSpec, clip
 
 _UNPADDED: Mapping[str, int] = {}
-_REMEMBERED = 1024  # shapes of a signature
+_REMEMBERED = 1024  # sets of inputs, for a signature
 
 
 def wrong_names(signature: Signature, names: Iterable[str]) -> InvalidRequest:
@@ -29,20 +29,10 @@ def check_inputs(signature: Signature, inputs: Tensors) -> int:
     A named dimension must have one length over all inputs, within its bounds; `batch` must be at least 1.
     A model without `batch` gets 1. Raises `InvalidRequest` naming the tensor, what was expected and what came.
     """
-    if len(inputs) != len(signature.inputs):
-        raise wrong_names(signature, inputs)
-    shapes = []
-    for spec in signature.inputs:
-        array = inputs.get(spec.name)
-        if array is None:
-            raise wrong_names(signature, inputs)
-        if array.dtype != spec.numpy_dtype:
-            raise InvalidRequest(f"input {spec.name!r} is {array.dtype}; expected {spec.dtype}")
-        shapes.append(array.shape)
-    key = tuple(shapes)
+    key = tuple([(name, array.dtype, array.shape) for name, array in inputs.items()])
     rows = signature.accepted.get(key)
     if rows is None:
-        rows = _check_shapes(signature, key)
+        rows = _check(signature, inputs)
         if len(signature.accepted) >= _REMEMBERED:
             signature.accepted.clear()
         signature.accepted[key] = rows
@@ -78,11 +68,16 @@ def check_finite(array: Array, name: str) -> None:
         raise ModelFailed(f"output {name!r} holds NaN or infinity", code="non_finite_output")
 
 
-def _check_shapes(signature: Signature, shapes: Shapes) -> int:
+def _check(signature: Signature, inputs: Tensors) -> int:
     """How many rows the request has."""
+    if inputs.keys() != signature.names:
+        raise wrong_names(signature, inputs)
     lengths: dict[str, tuple[int, str]] = {}
-    for spec, shape in zip(signature.inputs, shapes, strict=True):
-        _check_shape(signature, spec, shape, lengths)
+    for spec in signature.inputs:
+        array = inputs[spec.name]
+        if array.dtype != spec.numpy_dtype:
+            raise InvalidRequest(f"input {spec.name!r} is {array.dtype}; expected {spec.dtype}")
+        _check_shape(signature, spec, array.shape, lengths)
     return lengths[BATCH][0] if BATCH in lengths else 1
 
 

@@ -53,6 +53,10 @@ def decode(
     array may be read only.
     Raises `InvalidRequest` for ragged lists, elements of another kind, and numbers that the dtype cannot hold.
     """
+    if is_plain and type(value) is list and value and type(value[0]) is not list:
+        array = _from_numbers(value, spec)  # one level, as small models take it
+        if array is not None:
+            return array
     level: list[Any] = [value]
     shape: list[int] = []
     while level and type(level[0]) is list:

@@ -27,31 +27,29 @@ def decode_inputs(
     if len(values) != len(signature.inputs):
         raise wrong_names(signature, values)
     inputs = {}
-    singles, batches = [], []
+    singles = []
     for spec in signature.inputs:
-        if spec.name not in values:
+        name = spec.name
+        if name not in values:
             raise wrong_names(signature, values)
-        array = decode(values[spec.name], spec, allow_non_finite=allow_non_finite, is_plain=is_plain)
-        if spec.batch_axis is None:
-            pass
-        elif array.ndim == len(spec.dims) - 1:
-            array = array[None] if spec.batch_axis == 0 else np.expand_dims(array, spec.batch_axis)
-            singles.append(spec.name)
-        elif array.ndim == len(spec.dims):
-            batches.append(spec.name)
-        else:
-            raise _wrong_rank(spec, array)
-        inputs[spec.name] = array
-    if singles and batches:
-        raise InvalidRequest(
-            "all inputs must be single samples or all batches; "
-            + ", ".join(
-                f"{spec.name!r} is a {'single sample' if spec.name in singles else 'batch'}"
-                for spec in signature.inputs
-                if spec.batch_axis is not None
-            )
-        )
+        array = decode(values[name], spec, allow_non_finite=allow_non_finite, is_plain=is_plain)
+        axis = spec.batch_axis
+        if axis is not None:
+            missing = len(spec.dims) - array.ndim
+            if missing == 1:
+                array = array[None] if axis == 0 else np.expand_dims(array, axis)
+                singles.append(name)
+            elif missing:
+                raise _wrong_rank(spec, array)
+        inputs[name] = array
+    if singles and len(singles) < len(signature.batched):
+        raise _mixed(signature, singles)
     return inputs, bool(singles)
+
+
+def _mixed(signature: Signature, singles: list[str]) -> InvalidRequest:
+    kinds = (f"{name!r} is a {'single sample' if name in singles else 'batch'}" for name in signature.batched)
+    return InvalidRequest("all inputs must be single samples or all batches; " + ", ".join(kinds))
 
 
 def _wrong_rank(spec: TensorSpec, array: Array) -> InvalidRequest:

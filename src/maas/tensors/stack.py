@@ -42,6 +42,8 @@ def split(array: Array, axis: int | None, rows: Sequence[int]) -> list[Array]:
     """Views of `array`, `rows[i]` long along `axis` and in order; the whole array for each where axis is None."""
     if axis is None:
         return [array] * len(rows)
+    if axis == 0 and len(rows) == len(array):  # one row each, as nearly always
+        return list(array[:, None])
     parts = []
     start = 0
     before = (slice(None),) * axis
@@ -55,11 +57,12 @@ def scatter(
     signature: Signature, outputs: Tensors, rows: Sequence[int], lengths: Sequence[Lengths]
 ) -> list[dict[str, Array]]:
     """Each request's own part of a batch's outputs: its rows, and of a padded dimension its own length."""
+    names = [spec.name for spec in signature.outputs]
     parts = [
-        (spec.name, _cut(signature, spec, split(outputs[spec.name], spec.batch_axis, rows), lengths))
+        _cut(signature, spec, split(outputs[spec.name], spec.batch_axis, rows), lengths)
         for spec in signature.outputs
     ]
-    return [{name: part[index] for name, part in parts} for index in range(len(rows))]
+    return [dict(zip(names, own, strict=True)) for own in zip(*parts, strict=True)]
 
 
 def _cut(
