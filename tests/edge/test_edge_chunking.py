@@ -36,7 +36,7 @@ class FakeDoor:
     def closed(self, in_flight: int) -> MaasError | None:
         return None
 
-    def refusal(self, target: Target, asked: object, in_flight: int, late: float) -> MaasError | None:
+    def refusal(self, target: Target, asked: object, late: float) -> MaasError | None:
         return QueueFull("full", retry_after=2) if target.model == "full" else None
 
     def turned_away(self, target: Target | None, outcome: str) -> None:

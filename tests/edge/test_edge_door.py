@@ -47,13 +47,14 @@ async def test_inference_is_refused_when_full_or_draining(path: str) -> None:
     """By the server's bound, by the model's queue, and while draining, which comes first."""
     async with serving(configuration={"models": {"double": {"queue_size": 1}}}) as service:
         door = a_door(service)
-        assert door.refusal(target(path), Asked(), 9) is None
-        assert isinstance(door.refusal(target(path), Asked(), 10), QueueFull)
+        assert door.closed(9) is None
+        assert isinstance(door.closed(10), QueueFull)
+        assert door.refusal(target(path), Asked()) is None
         batcher = service.live().batcher
         batcher.refusal = lambda: QueueFull("its queue is full", retry_after=3)  # type: ignore[method-assign]
-        assert str(door.refusal(target(path), Asked(), 0)) == "its queue is full"
+        assert str(door.refusal(target(path), Asked())) == "its queue is full"
         service.gateway.is_draining = True
-        assert isinstance(door.refusal(target(path), Asked(), 10), Draining)
+        assert isinstance(door.closed(10), Draining)
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -70,11 +71,11 @@ async def test_what_the_model_is_too_busy_for_is_refused_unread(path: str) -> No
             return DeadlineUnreachable("too busy", retry_after=1)
 
         service.live().batcher.unreachable = unreachable  # type: ignore[method-assign]
-        assert str(door.refusal(target(path), Asked(), 0)) == "too busy"
-        door.refusal(target(path), Asked(1, Priority.BULK), 0)
-        door.refusal(target(path), Asked(9), 0, 2.0)
+        assert str(door.refusal(target(path), Asked())) == "too busy"
+        door.refusal(target(path), Asked(1, Priority.BULK))
+        door.refusal(target(path), Asked(9), 2.0)
         assert asked == [(7, Priority.STANDARD, 0), (1, Priority.BULK, 0), (5, Priority.STANDARD, 0)]
-        assert door.refusal(target(path), None, 0) is None
+        assert door.refusal(target(path), None) is None
 
 
 @in_loop
@@ -85,9 +86,9 @@ async def test_requests_of_one_pass_know_of_each_other() -> None:
         begun = []
         service.live().batcher.unreachable = lambda *asked: begun.append(asked[2])  # type: ignore[method-assign]
         for _ in range(3):
-            door.refusal(target("/predict/double"), Asked(), 0)
+            door.refusal(target("/predict/double"), Asked())
         await asyncio.sleep(0)
-        door.refusal(target("/v2/models/double/infer"), Asked(), 0)
+        door.refusal(target("/v2/models/double/infer"), Asked())
         assert begun == [0, 1, 2, 0]
 
 
@@ -101,8 +102,8 @@ async def test_what_is_not_served_is_not_refused() -> None:
     """That it is not there, or cannot be read, is for the endpoint to say."""
     async with serving(Model(), Model("broken", broken="it was altered")) as service:
         door = a_door(service)
-        assert door.refusal(target("/predict/nobody"), Asked(), 1) is None
-        assert door.refusal(target("/predict/broken"), Asked(), 1) is None
+        assert door.refusal(target("/predict/nobody"), Asked()) is None
+        assert door.refusal(target("/predict/broken"), Asked()) is None
 
 
 def test_requests_turned_away_are_counted_without_a_line() -> None:

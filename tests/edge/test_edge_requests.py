@@ -112,7 +112,7 @@ def test_pipelined_requests_leave_with_their_connection(server: Server) -> None:
     cancelled = server.metric("maas_requests_total", model="slow", outcome="cancelled")
     with Raw(server.port) as client:
         assert client.is_open()
-        client.send(slow(300) * 5)
+        client.send(slow(1_000) * 5)
         _wait_until(lambda: held(server) == 1)
     _wait_until(
         lambda: server.metric("maas_requests_total", model="slow", outcome="cancelled") == cancelled + 5

@@ -36,13 +36,9 @@ class Door:
         self.most_requests = most_requests
         self._begun: dict[LiveVersion, int] = {}  # requests let in, in this pass of the loop
 
-    def refusal(
-        self, target: Target, asked: Asked | None, in_flight: int, late: float = 0.0
-    ) -> MaasError | None:
-        """Why the request, which came `late` seconds ago, is not taken now, where `in_flight` others are; None where it is
-        to go on. What it asks for is None where that cannot be read: this is for the endpoint to say."""
-        if (refusal := self.closed(in_flight)) is not None:
-            return refusal
+    def refusal(self, target: Target, asked: Asked | None, late: float = 0.0) -> MaasError | None:
+        """Why the request, which came `late` seconds ago, is not taken now by the version that it means; None where it is to go
+        on. What it asks for is None where that cannot be read: this is for the endpoint to say."""
         live = self._resolve(target)
         if live is None:
             return None

@@ -18,7 +18,8 @@ from maas.api.operation import F, Operation, Payload
 from maas.api.request_id import request_id_of
 from maas.api.terms import read_asked
 from maas.errors import Draining
-from maas.gateway import Gateway
+from maas.gateway import Gateway, Terms
+from maas.models.live import LiveVersion
 from maas.telemetry.requests import RequestRecorder
 from maas.types import Answer
 
@@ -36,9 +37,8 @@ class InferenceEndpoint(Generic[F]):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = time.monotonic() - scope.get(LATE, 0.0)
-        exchange = Exchange(
-            self._gateway, self._recorder, self._operation, request_id_of(scope).encode(), started
-        )
+        request_id = request_id_of(scope).encode()
+        exchange = Exchange(self._gateway, self._recorder, self._operation, request_id, Terms(started))
         body = self._codec.new_body()
         try:
             answer, payload = await self._ask(exchange, scope, receive, body)
@@ -58,16 +58,15 @@ class InferenceEndpoint(Generic[F]):
         exchange.agree(asked)
         await body.read(receive, headers, live.body_limit)
         try:
-            return await self._infer(exchange, body, asked.json_size)
+            return await self._infer(exchange, live, body, asked.json_size)
         except Draining:
             # Another version may have taken the place of the one that was meant while the body came in.
-            exchange.open(named["model"], named.get("version"))
-            return await self._infer(exchange, body, asked.json_size)
+            live = exchange.open(named["model"], named.get("version"))
+            return await self._infer(exchange, live, body, asked.json_size)
 
     async def _infer(
-        self, exchange: Exchange[F], body: Body, json_size: int | None
+        self, exchange: Exchange[F], live: LiveVersion, body: Body, json_size: int | None
     ) -> tuple[Answer, Payload]:
-        live = exchange.live
         deadline = exchange.terms.deadline_for(live)
         call = await self._codec.parse(self._operation, live, body, json_size, deadline)
         exchange.heed(call)

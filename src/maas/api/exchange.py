@@ -51,46 +51,34 @@ class Reply(msgspec.Struct):
     content: bytes | memoryview
 
 
-class Exchange(Generic[F]):
-    """`started` is when the request came (monotonic seconds). Ended once, by `answered`, `refused` or `failed`, which
-    record it."""
+class Exchange(msgspec.Struct, Generic[F], eq=False):
+    """Ended once, by `answered`, `refused` or `failed`, which record it. `live` is known once it is open."""
 
-    __slots__ = ("_gateway", "_recorder", "_started", "live", "operation", "request_id", "terms")
-
-    live: LiveVersion
-    """Known once it is open."""
+    gateway: Gateway
+    recorder: RequestRecorder
+    operation: Operation[F]
+    request_id: bytes
     terms: Terms
-
-    def __init__(
-        self,
-        gateway: Gateway,
-        recorder: RequestRecorder,
-        operation: Operation[F],
-        request_id: bytes,
-        started: float,
-    ) -> None:
-        self._gateway = gateway
-        self._recorder = recorder
-        self.operation = operation
-        self.request_id = request_id
-        self._started = started
+    live: LiveVersion | None = None
 
     def open(self, model: str, version: str | None) -> LiveVersion:
         """The version that is asked. Raises `ModelNotFound`, and what refuses it any request."""
-        self.live = self._gateway.resolve(model, version)
-        self._gateway.admit(self.live)
-        return self.live
+        self.live = live = self.gateway.resolve(model, version)
+        self.gateway.admit(live)
+        return live
 
     def agree(self, asked: Asked) -> None:
         """To what the head asks for. Raises `UnsupportedMedia` where the dialect has no raw tensors."""
         if asked.json_size is not None and not self.operation.takes_raw:
             raise UnsupportedMedia("raw tensors are not read here; send application/json")
-        self.terms = Terms(self._started, asked.timeout, asked.priority)
+        self.terms.timeout = asked.timeout
+        self.terms.priority = asked.priority
 
     def submit(self, call: Call[F], complete: Callable[[Outcome], None]) -> Request:
         """Queue the request; `complete` is called once, later, with its outcome. Raises what `Gateway.submit` does."""
+        assert self.live is not None
         self.heed(call)
-        return self._gateway.submit(self.live, call.inputs, self.terms, complete)
+        return self.gateway.submit(self.live, call.inputs, self.terms, complete)
 
     def heed(self, call: Call[F]) -> None:
         """Keep to the time that the body asks for, if it does."""
@@ -98,10 +86,10 @@ class Exchange(Generic[F]):
             self.terms.timeout = min(self.terms.timeout, call.timeout)
 
     def answered(self, answer: Answer, payload: Payload) -> Reply:
-        total = time.monotonic() - self._started
-        live = self.live
-        self._recorder.answered(live.labels, self.request_id, answer.timings, total)
-        timings = answer.timings
+        live, timings = self.live, answer.timings
+        assert live is not None
+        total = time.monotonic() - self.terms.arrived
+        self.recorder.answered(live.labels, self.request_id, timings, total)
         spent = b"queue;dur=%.3f, compute;dur=%.3f, total;dur=%.3f" % (
             timings.queue * 1e3,
             timings.compute * 1e3,
@@ -115,22 +103,18 @@ class Exchange(Generic[F]):
 
     def refused(self, error: MaasError) -> Reply:
         """Turned away before its body was looked at: counted, but no news."""
-        self._recorder.turned_away(self.live.labels, error.code)
-        return self._reply_to(error, time.monotonic() - self._started)
+        self.recorder.turned_away(self.live.labels if self.live else None, error.code)
+        return self._reply_to(error, time.monotonic() - self.terms.arrived)
 
     def failed(self, error: Exception) -> Reply:
         """What is not of our tree is a bug: logged whole, answered opaquely."""
-        total = time.monotonic() - self._started
-        live = self._known_version
-        self._recorder.failed(live.labels if live else None, self.request_id.decode(), error, total)
+        total = time.monotonic() - self.terms.arrived
+        labels = self.live.labels if self.live else None
+        self.recorder.failed(labels, self.request_id.decode(), error, total)
         return self._reply_to(error, total)
 
-    @property
-    def _known_version(self) -> LiveVersion | None:
-        return getattr(self, "live", None)
-
     def _reply_to(self, error: Exception, total: float) -> Reply:
-        live = self._known_version
+        live = self.live
         named = _fields_of(live.label, live.digest, False) if live else JSON_FIELDS
         extra = [*headers_of(error), (b"server-timing", b"total;dur=%.3f" % (total * 1e3))]
         content = self.operation.render_error(public(error), self.request_id.decode())

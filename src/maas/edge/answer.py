@@ -12,6 +12,8 @@ from maas.api.exchange import JSON_FIELDS, Reply
 from maas.api.request_id import choose_request_id
 from maas.errors import MaasError
 
+JOINED = 64 << 10  # bytes of a body that is worth copying to leave with its head
+
 
 def reply_to(error: MaasError, path: str, headers: Iterable[tuple[bytes, bytes]]) -> tuple[Reply, bytes]:
     """`error` in the dialect of the path, and the request's id; `headers` are the request's, as far as they are known."""

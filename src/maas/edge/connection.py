@@ -25,8 +25,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from maas.api.errors import HeadersTooLarge, SlowRequest, TargetTooLong
 from maas.api.exchange import Reply
 from maas.api.routes import find_target
-from maas.edge.answer import render_head, reply_to
-from maas.edge.cycle import JOINED, Cycle
+from maas.edge.answer import JOINED, render_head, reply_to
+from maas.edge.cycle import Cycle
 from maas.edge.edge import NEVER, Edge
 from maas.edge.head import WATCHED, Head, Headers, asked_of, decode_path, read_framing, size_of, split_target
 from maas.errors import Draining, InvalidRequest, MaasError, QueueFull, TooLarge
@@ -220,7 +220,9 @@ class Connection(HttpToolsProtocol):
         head = Head(method, version, self.url, path, self.headers, framing, target, asked)
         is_fast = self.edge.lane.takes(head)
         keep_alive = version == "1.1" and self.parser.should_keep_alive()
-        self._accept(Cycle(self, head, self._late, is_fast=is_fast, keep_alive=keep_alive))
+        cycle = Cycle(self, head, self._late, is_fast, keep_alive, framing.length)
+        cycle.waits_for_continue = framing.expects_continue
+        self._accept(cycle)
 
     def on_body(self, body: bytes) -> None:
         cycle = self._incoming
@@ -273,8 +275,7 @@ class Connection(HttpToolsProtocol):
     def _accept_known(self, head: Head, body: bytes) -> None:
         """A whole request, whose head needs no second look."""
         self.deadline = NEVER
-        cycle = Cycle(self, head, self._late, is_fast=True, keep_alive=True)
-        cycle.add_whole(body)
+        cycle = Cycle(self, head, self._late, True, True, 0, False, [body])
         if self._running is not None:
             self._stand_in_line(cycle)
             return
@@ -298,14 +299,15 @@ class Connection(HttpToolsProtocol):
         self._is_beginning = False
 
     def _admit(self, cycle: Cycle) -> None:
-        cycle.refusal = self._refusal_of(cycle)
-        if cycle.refusal is None:
+        refusal = self._refusal_of(cycle)
+        if refusal is None:
             # Who does not read its answers is served no further than the application is.
             if cycle.is_fast and not self.flow.write_paused:
                 cycle.enter(self.edge.lane)
             else:
                 cycle.start(self.app, self.tasks)
             return
+        cycle.refusal = refusal
         cycle.discard()
         # Else when the body is there: chunks show only then how long it is, and who is told to go should have sent it.
         is_due = cycle.remaining is not None and not (self.edge.is_leaving and cycle.more_body)
@@ -314,12 +316,12 @@ class Connection(HttpToolsProtocol):
 
     def _refusal_of(self, cycle: Cycle) -> MaasError | None:
         edge, head = self.edge, cycle.head
-        in_flight = len(self.tasks) + edge.lane.in_flight
-        if cycle.is_fast:  # the lane asks the rest itself
-            return edge.door.closed(in_flight)
         if head.target is None:
             return None
-        return edge.door.refusal(head.target, head.asked, in_flight, cycle.late)
+        closed = edge.door.closed(len(self.tasks) + edge.lane.in_flight)
+        if closed is not None or cycle.is_fast:  # the lane asks the rest itself
+            return closed
+        return edge.door.refusal(head.target, head.asked, cycle.late)
 
     def _answer_refused(self, cycle: Cycle) -> None:
         assert cycle.refusal is not None

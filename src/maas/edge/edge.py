@@ -36,9 +36,7 @@ NEVER = math.inf
 class Door(Protocol):
     """Who decides on a request by its head; `maas.api.door.Door` is the one there is."""
 
-    def refusal(
-        self, target: Target, asked: Asked | None, in_flight: int, late: float
-    ) -> MaasError | None: ...
+    def refusal(self, target: Target, asked: Asked | None, late: float) -> MaasError | None: ...
 
     def closed(self, in_flight: int) -> MaasError | None: ...
 

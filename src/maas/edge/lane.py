@@ -24,7 +24,7 @@ from maas.api.terms import Asked
 from maas.batching.request import Outcome, Request
 from maas.edge.head import Head
 from maas.errors import MaasError
-from maas.gateway import Gateway
+from maas.gateway import Gateway, Terms
 from maas.models.live import LiveVersion
 from maas.telemetry.requests import RequestRecorder
 from maas.types import Answer
@@ -55,31 +55,33 @@ class Lane:
 
     def enter(self, cycle: Cycle, body: bytes) -> Passage:
         """Begin a request whose body is whole. It may be answered when this returns."""
-        target, asked = cycle.head.target, cycle.head.asked
+        head = cycle.head
+        target, asked = head.target, head.asked
         assert target is not None
         assert asked is not None
-        passage = Passage(self, cycle, target, asked)
+        self.in_flight += 1
+        passage = Passage(
+            self.gateway,
+            self.recorder,
+            target.operation,
+            asked.request_id or new_request_id(),
+            Terms(time.monotonic() - cycle.late),
+            lane=self,
+            cycle=cycle,
+        )
         passage.begin(target, asked, body)
         return passage
 
 
-class Passage(Exchange[Any]):
+class Passage(Exchange[Any], kw_only=True):
     """An exchange in the lane; it replies to its cycle, once, unless it is abandoned."""
 
-    __slots__ = ("_call", "_cycle", "_is_over", "_lane", "_request", "_writing")
-
-    _call: Call[Any]
-
-    def __init__(self, lane: Lane, cycle: Cycle, target: Target, asked: Asked) -> None:
-        started = time.monotonic() - cycle.late
-        request_id = asked.request_id or new_request_id()
-        super().__init__(lane.gateway, lane.recorder, target.operation, request_id, started)
-        self._lane = lane
-        self._cycle = cycle
-        self._is_over = False
-        self._request: Request | None = None
-        self._writing: asyncio.Task[None] | None = None
-        lane.in_flight += 1
+    lane: Lane
+    cycle: Cycle
+    call: Call[Any] | None = None
+    request: Request | None = None
+    writing: asyncio.Task[None] | None = None
+    is_over: bool = False
 
     def begin(self, target: Target, asked: Asked, body: bytes) -> None:
         try:
@@ -89,59 +91,62 @@ class Passage(Exchange[Any]):
                 return
             self.agree(asked)
             check_length(len(body), live.body_limit)
-            self._call = self.operation.parse(live, Payload(body, asked.json_size))
-            self._request = self.submit(self._call, self._complete)
+            self.call = call = self.operation.parse(live, Payload(body, asked.json_size))
+            self.request = self.submit(call, self._complete)
         except Exception as error:
             self._reply(self.failed(error))
 
     def _refusal(self, live: LiveVersion, asked: Asked) -> MaasError | None:
-        return self._lane.door.refusal_by(live, asked, self._cycle.late)
+        return self.lane.door.refusal_by(live, asked, self.cycle.late)
 
     def abandon(self) -> None:
         """The caller has left."""
-        if self._is_over:
+        if self.is_over:
             return
         self._end()
-        if self._writing is not None:
-            self._writing.cancel()
-        if self._request is not None and not self._request.is_done:
-            self.live.batcher.abandon(self._request)
+        if self.writing is not None:
+            self.writing.cancel()
+        if self.request is not None and self.live is not None and not self.request.is_done:
+            self.live.batcher.abandon(self.request)
 
     def _complete(self, outcome: Outcome) -> None:
         """Called by the batcher, which nothing that goes wrong here may reach."""
-        if isinstance(outcome, Exception):
-            self._reply(self.failed(outcome))
-        elif is_large(outcome) and not self.operation.gives_raw(self._call.form):
-            connection = self._cycle.connection
-            self._writing = connection.loop.create_task(self._write_elsewhere(outcome))
-            connection.tasks.add(self._writing)
-            self._writing.add_done_callback(connection.tasks.discard)
-        else:
-            self._reply(self._render(outcome))
-
-    def _render(self, answer: Answer) -> Reply:
+        live, call = self.live, self.call
+        assert live is not None
+        assert call is not None
         try:
-            payload = self.operation.render(self.live, self._call.form, answer)
-            return self.answered(answer, payload)
+            if isinstance(outcome, Exception):
+                reply = self.failed(outcome)
+            elif is_large(outcome) and not self.operation.gives_raw(call.form):
+                self._write_elsewhere(live, call, outcome)
+                return
+            else:
+                reply = self.answered(outcome, self.operation.render(live, call.form, outcome))
         except Exception as error:
-            return self.failed(error)
+            reply = self.failed(error)
+        self._reply(reply)
 
-    async def _write_elsewhere(self, answer: Answer) -> None:
+    def _write_elsewhere(self, live: LiveVersion, call: Call[Any], answer: Answer) -> None:
         """A large answer is written by a process of its own, and not in one go."""
-        codec, form = self._lane.codec, self._call.form
-        deadline = self.terms.deadline_for(self.live)
+        connection = self.cycle.connection
+        self.writing = connection.loop.create_task(self._write(live, call, answer))
+        connection.tasks.add(self.writing)
+        self.writing.add_done_callback(connection.tasks.discard)
+
+    async def _write(self, live: LiveVersion, call: Call[Any], answer: Answer) -> None:
+        codec, deadline = self.lane.codec, self.terms.deadline_for(live)
         try:
-            payload = await codec.render(self.operation, self.live, form, answer, deadline)
+            payload = await codec.render(self.operation, live, call.form, answer, deadline)
             reply = self.answered(answer, payload)
         except Exception as error:
             reply = self.failed(error)
         self._reply(reply)
 
     def _reply(self, reply: Reply) -> None:
-        if not self._is_over:
+        if not self.is_over:
             self._end()
-            self._cycle.reply(reply, self.request_id)
+            self.cycle.reply(reply, self.request_id)
 
     def _end(self) -> None:
-        self._is_over = True
-        self._lane.in_flight -= 1
+        self.is_over = True
+        self.lane.in_flight -= 1
