@@ -295,18 +295,18 @@ class Connection(HttpToolsProtocol):
         if cycle.is_fast and cycle.more_body:
             return
         self._is_beginning = True
-        self._admit(cycle)
+        refusal = self._refusal_of(cycle)
+        if refusal is not None:
+            self._refuse(cycle, refusal)
+        elif (
+            cycle.is_fast and not self.flow.write_paused
+        ):  # else it is served no further than it reads its answers
+            self.edge.lane.enter(cycle)
+        else:
+            cycle.start(self.app, self.tasks)
         self._is_beginning = False
 
-    def _admit(self, cycle: Cycle) -> None:
-        refusal = self._refusal_of(cycle)
-        if refusal is None:
-            # Who does not read its answers is served no further than the application is.
-            if cycle.is_fast and not self.flow.write_paused:
-                cycle.enter(self.edge.lane)
-            else:
-                cycle.start(self.app, self.tasks)
-            return
+    def _refuse(self, cycle: Cycle, refusal: MaasError) -> None:
         cycle.refusal = refusal
         cycle.discard()
         # Else when the body is there: chunks show only then how long it is, and who is told to go should have sent it.
@@ -372,8 +372,10 @@ class Connection(HttpToolsProtocol):
 
     def resume_reading(self) -> None:
         """Read on, if it was stopped and there is room again. Time that was not given to a client is not counted."""
+        if not self.flow.read_paused:
+            return
         is_full = self._incoming is not None and self._incoming.buffered > HIGH_WATER_LIMIT
-        if self.flow.read_paused and not is_full and len(self._line) < _READ_AHEAD:
+        if not is_full and len(self._line) < _READ_AHEAD:
             self.flow.resume_reading()
             if self._phase == _HEAD:
                 self.deadline = self.edge.now + self.edge.header_span

@@ -15,7 +15,7 @@ from maas.errors import MaasError
 
 if TYPE_CHECKING:
     from maas.edge.connection import Connection
-    from maas.edge.lane import Lane, Passage
+    from maas.edge.lane import Passage
 
 
 class Cycle(msgspec.Struct, eq=False):
@@ -60,12 +60,6 @@ class Cycle(msgspec.Struct, eq=False):
         self.more_body = False
         self.remaining = 0
         self._notify()
-
-    def enter(self, lane: Lane) -> None:
-        """Be answered in the lane. The body is whole, and too small to have stopped the reading."""
-        passage = lane.enter(self, self.take())
-        if not self.response_complete:
-            self.passage = passage
 
     def start(self, app: ASGIApp, tasks: set[asyncio.Task[None]]) -> None:
         """Be answered by the application."""

@@ -22,11 +22,12 @@ class Heads:
 
     def find(self, data: bytes) -> tuple[Head, bytes] | None:
         """The head and the body where `data` is a whole request whose head is known."""
-        end = data.find(_END) + len(_END)
+        end = data.find(_END) + 4
         head = self._known.get(data[:end])
-        if head is None or len(data) - end != head.framing.length:
+        if head is None:
             return None
-        return head, data[end:]
+        body = data[end:]
+        return (head, body) if len(body) == head.framing.length else None
 
     def remember(self, head: Head, data: bytes) -> None:
         """`data` was the head and its whole body, and nothing else."""

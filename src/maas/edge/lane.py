@@ -53,14 +53,15 @@ class Lane:
             return False
         return length <= (SMALL if asked.json_size is None else _SMALL_RAW)
 
-    def enter(self, cycle: Cycle, body: bytes) -> Passage:
-        """Begin a request whose body is whole. It may be answered when this returns."""
+    def enter(self, cycle: Cycle) -> None:
+        """Begin a request whose body is whole, and too small to have stopped the reading. It may be answered when this
+        returns."""
         head = cycle.head
         target, asked = head.target, head.asked
         assert target is not None
         assert asked is not None
         self.in_flight += 1
-        passage = Passage(
+        cycle.passage = passage = Passage(
             self.gateway,
             self.recorder,
             target.operation,
@@ -69,8 +70,7 @@ class Lane:
             lane=self,
             cycle=cycle,
         )
-        passage.begin(target, asked, body)
-        return passage
+        passage.begin(target, asked, cycle.take())
 
 
 class Passage(Exchange[Any], kw_only=True):
