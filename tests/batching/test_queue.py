@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import math
 import weakref
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.fakes import FakeInstance
 
-from maas.batching.deadlines import Deadlines
+from maas.batching.batch import Batch
 from maas.batching.pace import Pace
 from maas.batching.priority import Priority
 from maas.batching.quarantine import Quarantine
 from maas.batching.queue import GroupKey, WaitingQueue
 from maas.batching.request import Outcome, Request
-from maas.types import Answer, Timings
+from maas.types import Answer, Signature, Timings
+
+SIGNATURE = Signature.parse({"x": "float32[batch]"}, {"y": "float32[batch]"}, {})
 
 
 def ignore(_: Outcome) -> None:
@@ -88,44 +92,62 @@ def test_rows_ahead_count_other_classes_by_their_weight() -> None:
     assert queue.rows_ahead(request(deadline=200, priority=Priority.BULK)) == 160 + 160
 
 
-def test_heap_of_deadlines_stays_within_twice_what_is_outstanding() -> None:
-    """A burst that was answered leaves nothing behind once others come, however far its deadlines are."""
-    deadlines: Deadlines[Request] = Deadlines()
-    burst = [request(deadline=1e6) for _ in range(5000)]
-    for place, each in enumerate(burst):
-        deadlines.add(each, outstanding=place)
-    for each in burst:
+@given(
+    st.lists(st.tuples(st.floats(0, 10), st.integers(1, 4), st.sampled_from(Priority)), max_size=30),
+    st.lists(st.floats(0, 10), max_size=4),
+)
+def test_what_is_due_leaves_the_queue(plan: list[tuple[float, int, Priority]], moments: list[float]) -> None:
+    """At every moment exactly what has reached its deadline is taken out, and the queue knows which is the next."""
+    queue = WaitingQueue()
+    waiting = [request(*facts, place=place) for place, facts in enumerate(plan)]
+    for each in waiting:
+        queue.add(each)
+    for now in sorted(moments):
+        due = {id(each) for each in queue.take_due(now)}
+        assert due == {id(each) for each in waiting if each.deadline <= now}
+        waiting = [each for each in waiting if each.deadline > now]
+        assert queue.earliest() == min((each.deadline for each in waiting), default=math.inf)
+        assert (len(queue), queue.rows) == (len(waiting), sum(each.rows for each in waiting))
+
+
+def test_a_batch_gives_its_expired_requests_once() -> None:
+    """What is done already is none of them, and what is not due yet stays."""
+    requests = [request(deadline) for deadline in (3.0, 1.0, 2.0, 9.0)]
+    batch = Batch(FakeInstance(SIGNATURE), requests, started=0.0)
+    requests[2].abandon()
+    assert batch.deadline == 1.0
+    assert batch.take_due(0.5) == []
+    assert [each.deadline for each in batch.take_due(5.0)] == [3.0, 1.0]
+    for each in requests[:2]:
         each.abandon()
-    for _ in range(100):
-        done = request(deadline=1e6)
-        deadlines.add(done, outstanding=1)
-        done.abandon()
-    assert len(deadlines) <= 70
+    assert batch.deadline == 9.0
+    assert batch.take_due(5.0) == []
+    assert batch.take_due(9.0) == [requests[3]]
+    assert batch.deadline == math.inf
 
 
-def test_due_entries_come_out_in_order_and_done_ones_never() -> None:
-    """What has expired and is not done, the earliest first."""
-    deadlines: Deadlines[Request] = Deadlines()
-    entries = [request(deadline) for deadline in (3.0, 1.0, 2.0, 9.0)]
-    for each in entries:
-        deadlines.add(each, outstanding=4)
-    entries[2].abandon()
-    assert deadlines.next() == 1.0
-    assert [each.deadline for each in deadlines.pop_due(5.0)] == [1.0, 3.0]
-    assert deadlines.next() == 9.0
-
-
-def test_completed_request_lets_go_of_its_tensors() -> None:
-    """A record that a far deadline still holds keeps neither inputs nor its caller alive."""
+def test_completed_request_lets_go_of_its_caller() -> None:
+    """Its outcome is told once, and a record that a running batch still holds keeps no caller alive."""
     answered = request()
-    inputs = weakref.ref(answered.inputs["x"])
-    seen: list[Outcome] = []
-    answered.complete = seen.append
+    caller = Caller()
+    answered.complete = caller.hear
+    gone = weakref.ref(caller)
     answer = Answer({}, Timings(0.0, 0.0))
     answered.finish(answer)
     answered.finish(Answer({}, Timings(1.0, 1.0)))
-    assert seen == [answer]
-    assert inputs() is None
+    assert caller.heard == [answer]
+    del caller
+    assert gone() is None
+
+
+class Caller:
+    """Remembers what it is told."""
+
+    def __init__(self) -> None:
+        self.heard: list[Outcome] = []
+
+    def hear(self, outcome: Outcome) -> None:
+        self.heard.append(outcome)
 
 
 def test_pace_judges_by_the_nearest_size_that_was_seen() -> None:

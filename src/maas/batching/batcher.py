@@ -22,9 +22,10 @@ from math import prod
 from operator import attrgetter
 
 from maas.batching.backlog import Backlog
+from maas.batching.batch import Batch
 from maas.batching.buckets import bucket_of
-from maas.batching.deadlines import Deadlines
-from maas.batching.execution import BatchObservation, Execution, Instance, InstanceGone, padded_elements
+from maas.batching.execution import BatchObservation, Execution, Instance, InstanceGone
+from maas.batching.forecast import Forecast
 from maas.batching.pace import Pace
 from maas.batching.permits import Permits
 from maas.batching.policy import BatchPolicy
@@ -52,8 +53,8 @@ from maas.types import CurvePoint, Signature
 _TIMER_SLACK = 0.001  # seconds that a timer may ring early: uvloop counts in milliseconds
 _MAX_DEATHS = 2  # of model processes over one request: in company, and alone
 
-_rows = attrgetter("rows")
 _nbytes = attrgetter("nbytes")
+_order = attrgetter("order")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,24 +66,6 @@ class Admission:
     max_bytes: int = 1 << 30
     refuses_unreachable: bool = True
     is_idempotent: bool = True
-
-
-@dataclass(slots=True, eq=False)
-class Batch:
-    """Requests that one instance runs together, since `started`."""
-
-    instance: Instance
-    requests: list[Request]
-    started: float
-
-    @property
-    def rows(self) -> int:
-        return sum(map(_rows, self.requests))
-
-    @property
-    def elements(self) -> int:
-        """Of each row, when it is padded."""
-        return padded_elements(self.requests)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,11 +107,10 @@ class Batcher:
         self._execution = Execution(signature, self._pace, observe, clock)
         self._running: set[Batch] = set()
         self._running_count = 0  # requests in them
-        self._note_full_batch()
+        self._forecast = Forecast(self._queue, policy, self._pace)
         self._instances: set[Instance] = set()
         # Each with the batch that it has just run, if others were waiting.
         self._idle: OrderedDict[Instance, Batch | None] = OrderedDict()
-        self._deadlines: Deadlines[Request] = Deadlines()
         self._alarm: asyncio.Handle | None = None
         self._alarm_at = math.inf  # which uvloop's handle does not tell where the moment has come already
         self._changed = asyncio.Event()
@@ -151,7 +133,9 @@ class Batcher:
             reason = (
                 f"model {self._name!r} has {queue.nbytes} bytes waiting; its queue holds {limits.max_bytes}"
             )
-        return None if reason is None else QueueFull(reason, retry_after=self._seconds_to_drain())
+        if reason is None:
+            return None
+        return QueueFull(reason, retry_after=self._forecast.seconds_to_drain(len(self._instances)))
 
     def unreachable(
         self, timeout: float, priority: Priority = Priority.STANDARD, begun: int = 0
@@ -159,7 +143,7 @@ class Batcher:
         """Why a request that may take `timeout` seconds from now would be refused as too late, behind what is queued and
         `begun` more that will be."""
         now = self._clock()
-        if self._is_soon(1, now + timeout, now, begun):
+        if self._instances and self._forecast.is_soon(1, now + timeout, now, begun):
             return None
         return self._unreachable(Request({}, 1, now + timeout, _nobody, priority), now, begun)
 
@@ -178,7 +162,7 @@ class Batcher:
         if self._quarantine:
             self._check_quarantine(request, now)
         deadline = request.deadline
-        is_soon = self._is_soon(request.rows, deadline, now)
+        is_soon = self._instances and self._forecast.is_soon(request.rows, deadline, now)
         if not is_soon and (unreachable := self._unreachable(request, now)) is not None:
             raise unreachable
         self.has_refused = False
@@ -187,7 +171,6 @@ class Batcher:
         request.arrived = now
         request.order = (deadline, next(self._sequence))
         self._enqueue(request)
-        self._deadlines.add(request, self._queue.count + self._running_count)
         if deadline < self._alarm_at:
             self._set_alarm(deadline)
 
@@ -217,7 +200,7 @@ class Batcher:
     def learn(self, curve: Sequence[CurvePoint]) -> None:
         """What the version's batches took when it was warmed up."""
         self._pace.learn(curve)
-        self._note_full_batch()
+        self._forecast.renew()
 
     # ── instances ────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -336,7 +319,7 @@ class Batcher:
     def _end(self, batch: Batch) -> None:
         self._running.discard(batch)
         self._running_count -= len(batch.requests)
-        self._note_full_batch()
+        self._forecast.renew()
         self._permits.release()
         if batch.instance in self._instances:
             self._idle[batch.instance] = batch if self._queue else None
@@ -389,16 +372,17 @@ class Batcher:
 
     def _ring(self) -> None:
         self._alarm, self._alarm_at = None, math.inf
-        for request in self._deadlines.pop_due(self._clock() + _TIMER_SLACK):
-            self._dequeue(request)
+        now = self._clock() + _TIMER_SLACK
+        due = self._queue.take_due(now)
+        self._backlog.remove(len(due), sum(map(_nbytes, due)))
+        for batch in self._running:
+            due += batch.take_due(now)
+        for request in sorted(due, key=_order):
             request.finish(
                 DeadlineExceeded(f"model {self._name!r} gave no answer before the request's deadline")
             )
-        if (earliest := self._deadlines.next()) is not None:
-            self._set_alarm(earliest)
+        self._set_alarm(min(self._queue.earliest(), *(batch.deadline for batch in self._running), math.inf))
         self._changed.set()
-
-    # ── estimates ────────────────────────────────────────────────────────────────────────────────────────────
 
     def _unreachable(self, request: Request, now: float, begun: int = 0) -> MaasError | None:
         """The refusal where the request, by what is measured and queued, would be answered too late.
@@ -411,53 +395,17 @@ class Batcher:
             or (self._idle and not self._queue and not begun)
         ):
             return None
-        request.foreseen = now + self._seconds_until_answer(request, now, begun)
-        late = request.foreseen + self._margin - request.deadline
+        busy = () if self._idle else self._running
+        request.foreseen = now + self._forecast.seconds_until_answer(
+            request, now, len(self._instances), busy, begun
+        )
+        late = request.foreseen + self._forecast.margin - request.deadline
         if late <= 0:
             return None
         return DeadlineUnreachable(
             f"model {self._name!r} would answer {late:.3f} s after the request's deadline",
             retry_after=late,
         )
-
-    def _is_soon(self, rows: int, deadline: float, now: float, begun: int = 0) -> bool:
-        """Whether a request would be in time even behind all that waits and a batch that has just begun: the usual case,
-        and quickly seen."""
-        batches = (self._queue.rows + begun + rows) // self._full_rows + 2
-        return bool(self._instances) and now + batches * self._full_turn + self._margin <= deadline
-
-    def _note_full_batch(self) -> None:
-        """A full batch of the longest rows: what `_is_soon` goes by, which is asked for each request."""
-        elements = self._pace.longest()
-        self._full_rows = self._rows_of_a_batch(elements)
-        self._full_turn = self._pace.turn_of(self._full_rows, elements)
-        self._margin = self._pace.margin(self._full_rows, elements)
-
-    def _rows_of_a_batch(self, elements: int) -> int:
-        return min(self._policy.largest(elements), self._pace.sizes(elements).limit)
-
-    def _seconds_until_answer(self, request: Request, now: float, begun: int) -> float:
-        elements = self._queue.mean_elements()
-        size = self._rows_of_a_batch(elements)
-        full, rest = divmod(self._queue.rows_ahead(request) + begun, size)
-        seconds = full // len(self._instances) * self._pace.turn_of(size, elements)
-        if not self._idle:
-            ends = (
-                batch.started + self._pace.turn_of(batch.rows, batch.elements) - now
-                for batch in self._running
-            )
-            seconds += max(0.0, min(ends, default=0.0))
-        own = max(elements, prod(request.lengths))
-        return seconds + self._pace.seconds_for(min(max(size, request.rows), rest + request.rows), own)
-
-    def _seconds_to_drain(self) -> float:
-        """How long what waits now takes, by the pace of recent batches; a second while nothing is known."""
-        elements = self._queue.mean_elements()
-        size = self._rows_of_a_batch(elements)
-        a_batch = self._pace.turn_of(size, elements)
-        if not a_batch or not self._instances:
-            return 1.0
-        return -(-self._queue.rows // size) * a_batch / len(self._instances)
 
 
 def _after_a_death(error: MaasError) -> WorkerDied:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
-from bisect import bisect_left, insort
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Hashable, Iterable
-from math import prod
+from math import inf, prod
 from operator import attrgetter
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
@@ -84,6 +84,17 @@ class WaitingQueue:
         """Take out the first `count` requests of a group."""
         return self._drop(key, 0, count)
 
+    def take_due(self, now: float) -> list[Request]:
+        """Take out what has reached its deadline."""
+        due: list[Request] = []
+        for key in [key for key, group in self.groups.items() if group[0].deadline <= now]:
+            due += self._drop(key, 0, bisect_right(self.groups[key], now, key=_deadline))
+        return due
+
+    def earliest(self) -> float:
+        """The deadline that is reached first; infinity where nothing waits."""
+        return min((group[0].deadline for group in self.groups.values()), default=inf)
+
     def mean_elements(self) -> int:
         """Of the rows that wait, the elements of one on average; 1 where there are no lengths."""
         return max(1, self._elements // self.rows) if self._elements else 1
@@ -128,3 +139,4 @@ def _key_of(request: Request) -> GroupKey:
 _rows = attrgetter("rows")
 _nbytes = attrgetter("nbytes")
 _order = attrgetter("order")
+_deadline = attrgetter("deadline")

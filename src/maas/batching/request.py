@@ -43,13 +43,9 @@ class Request(msgspec.Struct, eq=False):
             complete(outcome)
 
     def abandon(self) -> None:
-        """Be done, and let go of what may be large: a deadline far ahead may hold on to this record for long."""
+        """Be done, and let go of who would be told, who knows this record."""
         self.is_done = True
-        self.inputs = _NOTHING
         self.complete = _nobody
-
-
-_NOTHING: Tensors = {}
 
 
 def _nobody(_: Outcome) -> None:
