@@ -310,9 +310,10 @@ def test_head_that_is_known_is_not_parsed_again() -> None:
         head += b"\r\n\r\n"
         assert body == b"12"
         await wire.feed([head + b"12"])
-        parser, wire.connection.parser = wire.connection.parser, None
+        reader = wire.connection._reader
+        parser, reader._parser = reader._parser, None
         await wire.feed([head + b"34", head + b"56"])
-        wire.connection.parser = parser
+        reader._parser = parser
         await wire.feed([head + b"7", b"8", head + b"90" + head + b"ab"])
         said = [f"POST /predict/a {two}".encode() for two in ("12", "34", "56", "78", "90", "ab")]
         assert wire.transport.written.count(b"HTTP/1.1 200") == len(said)
