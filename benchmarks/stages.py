@@ -20,13 +20,13 @@ from maas.batching.batcher import Admission, Batcher
 from maas.batching.execution import BatchResult
 from maas.batching.permits import Permits
 from maas.batching.policy import BatchPolicy
-from maas.batching.request import Request
+from maas.batching.request import Answer, Request, Timings
 from maas.telemetry.metrics import Metrics
 from maas.telemetry.requests import AccessPolicy, RequestRecorder
 from maas.tensors.check import check_inputs
 from maas.tensors.packing import plan, read, write
 from maas.tensors.stack import stack
-from maas.types import Answer, Signature, Tensors, Timings
+from maas.types import Signature, Tensors
 
 ROWS, WAITING = 32, 64
 _CALLS = 1000

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 import msgspec
 
 from maas.batching.priority import Priority
-from maas.batching.request import Outcome, Request
+from maas.batching.request import Answer, Outcome, Request
 from maas.errors import Draining, InvalidRequest
 from maas.models.live import LiveVersion, VersionState
 from maas.models.registry import Registry
 from maas.tensors.check import check_inputs
-from maas.types import Answer, Tensors
+from maas.types import Tensors
 
 _SHUTTING_DOWN = "the server is shutting down"
 

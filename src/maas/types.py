@@ -13,7 +13,6 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -356,21 +355,3 @@ DEFAULT_TOLERANCES: Mapping[str, Tolerance] = {
     "float32": Tolerance(relative=1e-4, absolute=1e-5),
     "float64": Tolerance(relative=1e-9, absolute=1e-12),
 }
-
-
-class Timings(msgspec.Struct):
-    """Where an answered request spent its time, in seconds, from admission on."""
-
-    queue: float
-    compute: float
-
-
-class Answer(msgspec.Struct):
-    """What a caller gets: its own rows of every output, and where the time went.
-
-    With `is_finite` no output holds NaN or an infinity; without it one of the batch may.
-    """
-
-    outputs: Tensors
-    timings: Timings
-    is_finite: bool = True

@@ -19,7 +19,7 @@ from maas.batching.execution import BatchObservation
 from maas.batching.permits import Permits
 from maas.batching.policy import BatchPolicy
 from maas.batching.priority import Priority
-from maas.batching.request import Outcome, Request
+from maas.batching.request import Answer, Outcome, Request
 from maas.errors import (
     Aborted,
     DeadlineExceeded,
@@ -29,7 +29,7 @@ from maas.errors import (
     ModelFailed,
     QueueFull,
 )
-from maas.types import Answer, Bounds, CurvePoint, Signature
+from maas.types import Bounds, CurvePoint, Signature
 
 SIGNATURE = Signature.parse({"x": "float32[batch]"}, {"y": "float32[batch]"}, {})
 LENGTHS = Signature.parse({"x": "float32[batch, time]"}, {"y": "float32[batch, time]"}, {})

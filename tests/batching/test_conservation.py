@@ -17,7 +17,7 @@ from maas.batching.batcher import Admission, Batcher
 from maas.batching.permits import Permits
 from maas.batching.policy import BatchPolicy
 from maas.batching.priority import Priority
-from maas.batching.request import Outcome, Request
+from maas.batching.request import Answer, Outcome, Request
 from maas.errors import (
     ComputeTimeout,
     DeadlineExceeded,
@@ -29,7 +29,7 @@ from maas.errors import (
     Refused,
     WorkerDied,
 )
-from maas.types import Answer, Bounds, CurvePoint, Signature, Tensors
+from maas.types import Bounds, CurvePoint, Signature, Tensors
 
 SIGNATURE = Signature.parse(
     {"x": "float32[batch, time]"}, {"y": "float32[batch, time]"}, {"time": Bounds(max=9, pad=0.5)}

@@ -18,7 +18,7 @@ from maas.batching.batcher import Admission
 from maas.batching.execution import BatchResult, InstanceGone
 from maas.batching.policy import BatchPolicy
 from maas.batching.priority import Priority
-from maas.batching.request import Request
+from maas.batching.request import Answer, Request
 from maas.errors import (
     ComputeTimeout,
     DeadlineUnreachable,
@@ -30,7 +30,7 @@ from maas.errors import (
     QueueFull,
     WorkerDied,
 )
-from maas.types import Answer, Signature, Tensors
+from maas.types import Signature, Tensors
 
 POLICY = BatchPolicy(max_batch_size=32)
 GUILTY = -1.0

@@ -16,8 +16,8 @@ from maas.batching.pace import Pace
 from maas.batching.priority import Priority
 from maas.batching.quarantine import Quarantine
 from maas.batching.queue import GroupKey, WaitingQueue
-from maas.batching.request import Outcome, Request
-from maas.types import Answer, Signature, Timings
+from maas.batching.request import Answer, Outcome, Request, Timings
+from maas.types import Signature
 
 SIGNATURE = Signature.parse({"x": "float32[batch]"}, {"y": "float32[batch]"}, {})
 

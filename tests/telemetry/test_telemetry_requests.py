@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 from tests.api.harness import Model, in_loop, recorded_logs, serving
 
+from maas.batching.request import Timings
 from maas.errors import MaasError, ModelFailed, QueueFull
 from maas.telemetry import requests
 from maas.telemetry.metrics import Metrics
 from maas.telemetry.requests import AccessPolicy, RequestRecorder
-from maas.types import Timings
 
 VERSION = ("double", "3")
 

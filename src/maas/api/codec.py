@@ -18,9 +18,9 @@ import msgspec
 from maas.api.body import Body
 from maas.api.operation import Call, F, Operation, Payload, Subject
 from maas.batching.backlog import Backlog
+from maas.batching.request import Answer
 from maas.errors import DeadlineExceeded, MaasError, ModelFailed, TooLarge, WorkerDied
 from maas.tensors.packing import Column, nbytes_of, plan, read, write
-from maas.types import Answer
 from maas.workers.channel import close_all
 from maas.workers.dialogue import Dialogue, ProcessGone
 from maas.workers.failures import restore

@@ -17,9 +17,10 @@ import msgspec
 from maas.api import native, open_inference
 from maas.api.errors import OPAQUE
 from maas.api.operation import Operation, Payload, Subject
+from maas.batching.request import Answer, Timings
 from maas.errors import MaasError, TooLarge
 from maas.tensors.packing import Column, plan, read, write
-from maas.types import Answer, Signature, Timings
+from maas.types import Signature
 from maas.workers.channel import close_all, new_buffer, receive, send
 from maas.workers.failures import describe
 from maas.workers.frames import Described, Frame, Parse, Parsed, Render, Rendered

@@ -17,11 +17,11 @@ from maas.api.exchange import Exchange, Reply
 from maas.api.operation import F, Operation, Payload
 from maas.api.request_id import request_id_of
 from maas.api.terms import read_asked
+from maas.batching.request import Answer
 from maas.errors import Draining
 from maas.gateway import Gateway, Terms
 from maas.models.live import LiveVersion
 from maas.telemetry.requests import RequestRecorder
-from maas.types import Answer
 
 
 class InferenceEndpoint(Generic[F]):

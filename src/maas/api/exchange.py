@@ -16,12 +16,11 @@ import msgspec
 from maas.api.errors import headers_of, public, status_of
 from maas.api.operation import Call, F, Operation, Payload
 from maas.api.terms import Asked
-from maas.batching.request import Outcome, Request
+from maas.batching.request import Answer, Outcome, Request
 from maas.errors import MaasError, UnsupportedMedia
 from maas.gateway import Gateway, Terms
 from maas.models.live import LiveVersion
 from maas.telemetry.requests import RequestRecorder
-from maas.types import Answer
 
 HeaderList = list[tuple[bytes, bytes]]
 

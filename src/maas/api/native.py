@@ -14,6 +14,7 @@ from fastapi import APIRouter
 
 from maas.api.body import dump, parse_object
 from maas.api.operation import Call, Operation, Payload, Subject
+from maas.batching.request import Answer
 from maas.errors import MaasError
 from maas.gateway import Gateway
 from maas.models.live import LiveVersion
@@ -21,7 +22,7 @@ from maas.models.registry import BrokenVersion
 from maas.tensors.check import check_finite
 from maas.tensors.nested import encode, is_plain
 from maas.tensors.samples import decode_inputs
-from maas.types import MAX_RANK, Answer, TensorSpec
+from maas.types import MAX_RANK, TensorSpec
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,12 +20,13 @@ from maas.api.body import dump, parse_object
 from maas.api.operation import Call, Operation, Payload, Subject
 from maas.api.raw_tensors import read_raw, write_raw
 from maas.api.terms import check_timeout
+from maas.batching.request import Answer
 from maas.errors import InvalidRequest, MaasError
 from maas.gateway import Gateway
 from maas.models.live import LiveVersion
 from maas.tensors.check import wrong_names
 from maas.tensors.nested import decode, encode, is_plain
-from maas.types import Answer, Array, Signature, TensorSpec, clip
+from maas.types import Array, Signature, TensorSpec, clip
 
 DATATYPES: Mapping[str, str] = {
     "bool": "BOOL",

@@ -12,8 +12,9 @@ from typing import Generic, Protocol, TypeVar
 
 import msgspec
 
+from maas.batching.request import Answer
 from maas.errors import MaasError
-from maas.types import Answer, Signature, Tensors
+from maas.types import Signature, Tensors
 
 F = TypeVar("F")
 

@@ -18,10 +18,10 @@ from typing import Protocol
 import numpy as np
 
 from maas.batching.pace import Pace
-from maas.batching.request import Request
+from maas.batching.request import Answer, Request, Timings
 from maas.errors import ComputeTimeout, OutOfMemory, WorkerDied
 from maas.tensors.stack import scatter
-from maas.types import Answer, Array, Signature, Tensors, Timings
+from maas.types import Array, Signature, Tensors
 
 # How long a size that did not fit is avoided. Memory comes back, and rows need not be of one size.
 _SAFE_SECONDS = 60.0

@@ -7,7 +7,26 @@ from collections.abc import Callable, Hashable
 import msgspec
 
 from maas.batching.priority import Priority
-from maas.types import Answer, Lengths, Tensors
+from maas.types import Lengths, Tensors
+
+
+class Timings(msgspec.Struct):
+    """Where an answered request spent its time, in seconds, from admission on."""
+
+    queue: float
+    compute: float
+
+
+class Answer(msgspec.Struct):
+    """What a caller gets: its own rows of every output, and where the time went.
+
+    With `is_finite` no output holds NaN or an infinity; without it one of the batch may.
+    """
+
+    outputs: Tensors
+    timings: Timings
+    is_finite: bool = True
+
 
 Outcome = Answer | Exception
 

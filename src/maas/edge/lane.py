@@ -21,13 +21,12 @@ from maas.api.operation import Call, Payload
 from maas.api.request_id import new_request_id
 from maas.api.routes import Target
 from maas.api.terms import Asked
-from maas.batching.request import Outcome, Request
+from maas.batching.request import Answer, Outcome, Request
 from maas.edge.head import Head
 from maas.errors import MaasError
 from maas.gateway import Gateway, Terms
 from maas.models.live import LiveVersion
 from maas.telemetry.requests import RequestRecorder
-from maas.types import Answer
 
 if TYPE_CHECKING:
     from maas.edge.cycle import Cycle

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import structlog
 
+from maas.batching.request import Timings
 from maas.errors import MaasError
 from maas.telemetry.metrics import OTHER, Labels, Metrics
-from maas.types import Timings
 
 
 @dataclass(frozen=True, slots=True)
