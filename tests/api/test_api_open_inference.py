@@ -13,6 +13,7 @@ from tests.api.test_api_native import EXTREMES, TWO
 
 import maas
 from maas.models.live import VersionState
+from maas.types import CurvePoint
 
 
 def tensor(data: object, shape: object, datatype: str = "FP32", name: str = "x") -> dict[str, Any]:
@@ -112,6 +113,7 @@ async def test_model_metadata_has_what_the_protocol_requires(path: str) -> None:
         manifest={"card": {"classes": {0: "a", 1: "b"}}, "license": "MIT"},
     )
     async with serving(Model(name="m", version="1"), model) as service:
+        service.live("m", "2").curve = [CurvePoint(1, 1, 0.002), CurvePoint(4, 1, 0.005)]
         answer = await service.get(path)
         other = await service.get("/v2/models/m/versions/1")
     metadata = answer.json()
@@ -125,7 +127,12 @@ async def test_model_metadata_has_what_the_protocol_requires(path: str) -> None:
     assert metadata["outputs"] == [{"name": "text", "datatype": "BYTES", "shape": [-1, -1]}]
     assert {type(value) for value in metadata["properties"].values()} == {str}
     assert json.loads(metadata["properties"]["card"]) == {"classes": {"0": "a", "1": "b"}}
+    assert json.loads(metadata["properties"]["curve"]) == [
+        {"rows": 1, "elements": 1, "seconds": 0.002},
+        {"rows": 4, "elements": 1, "seconds": 0.005},
+    ]
     assert other.json()["properties"]["version"] == "1"
+    assert other.json()["properties"]["curve"] == "[]"  # as while it loads
 
 
 @pytest.mark.parametrize("version", ["", "/versions/1"])

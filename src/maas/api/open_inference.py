@@ -166,6 +166,7 @@ def _model_ready(gateway: Gateway, live: LiveVersion) -> JSONResponse:
 
 
 def _describe(gateway: Gateway, live: LiveVersion) -> dict[str, Any]:
+    """The protocol's properties are texts: what has a structure is JSON in one."""
     manifest = live.manifest
     return {
         "name": live.name,
@@ -179,6 +180,7 @@ def _describe(gateway: Gateway, live: LiveVersion) -> dict[str, Any]:
             "description": manifest.description,
             "license": manifest.license or "",
             "card": orjson.dumps(manifest.card, option=orjson.OPT_NON_STR_KEYS).decode(),
+            "curve": orjson.dumps(live.curve).decode(),
         },
     }
 
