@@ -10,6 +10,7 @@ from maas.optimizing.judging import (
     Result,
     Target,
     best,
+    finalists,
     gain,
     largest_error,
     metric_loss,
@@ -47,6 +48,20 @@ def test_the_best_for_the_target_wins_among_those_that_answer_right(
     assert winner is not None
     assert winner.label == label
     assert gain(winner, RESULTS[0], target) == pytest.approx(times)
+
+
+@pytest.mark.parametrize(
+    ("target", "labels"),
+    [
+        ("throughput", ["parent", "fast", "quick"]),
+        ("latency", ["parent", "quick", "fast"]),
+        ("memory", ["parent", "small", "quick"]),
+    ],
+)
+def test_the_two_best_and_what_there_is_now_are_finalists(target: Target, labels: list[str]) -> None:
+    """The parent is held against them however slow it is; what is refused or could not be measured is not among them."""
+    assert [each.label for each in finalists(RESULTS, RESULTS[0], target)] == labels
+    assert finalists(RESULTS[:1], RESULTS[0], target) == RESULTS[:1]
 
 
 def test_the_first_of_equals_wins_and_none_of_nothing() -> None:

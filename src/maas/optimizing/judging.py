@@ -119,6 +119,12 @@ def best(results: Sequence[Result], target: Target) -> Result | None:
     return max(eligible, key=lambda result: _merit(result, target), default=None)
 
 
+def finalists(results: Sequence[Result], baseline: Result, target: Target) -> list[Result]:
+    """Those between whom it is decided: what there is now, and the two best others that may be chosen."""
+    others = [each for each in results if not each.refusal and each.measurement and each is not baseline]
+    return [baseline, *sorted(others, key=lambda each: _merit(each, target), reverse=True)[:2]]
+
+
 def gain(winner: Result, baseline: Result, target: Target) -> float:
     """How many times as good the winner is as what there is now."""
     return _merit(winner, target) / _merit(baseline, target)

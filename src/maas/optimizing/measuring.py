@@ -24,10 +24,10 @@ from maas.workers.launcher import Launcher
 _COMPUTE_SECONDS = 120.0
 _EXIT_SECONDS = 5.0
 _LEAST_RUNS = 3
-_ROUNDS = (
-    3  # through all sizes and lengths, of which the medians count: what else the machine does comes and goes
-)
 _KIB = 1024
+
+ROUNDS = 3
+"""Through all sizes and lengths, which share the seconds of a point."""
 
 
 @asynccontextmanager
@@ -78,32 +78,64 @@ async def measure(
     generator: Generator,
     seconds: float,
 ) -> Measurement:
-    """Closed loop: every instance runs one batch after the other, all of one size and length, for `seconds` a point."""
+    """One form by itself, `seconds` a point."""
     sizes = batch_sizes(batching.max_batch_size) if signature.is_batched else [1]
-    share = seconds / _ROUNDS
-    lone: list[float] = []
-    rates: dict[tuple[int, int], list[float]] = {}
-    for _ in range(_ROUNDS):
-        lone.append(await latency(instances[0], generator, share))
-        for place, lengths in enumerate(generator.lengths):
-            for size in sizes:
-                rows = _affordable(size, lengths, batching.max_batch_cost)
-                rate = await _rate(instances, generator.request(rows, lengths), rows, share)
-                rates.setdefault((size, place), []).append(rate)
-    medians = {point: statistics.median(found) for point, found in rates.items()}
-    places = range(len(generator.lengths))
-    # As many rows of each length: short ones take little of the time.
-    combined = {size: len(places) / sum(1 / medians[size, place] for place in places) for size in sizes}
-    size = max(sizes, key=lambda each: combined[each])
-    return Measurement(
-        samples_per_second=combined[size],
-        batch_size=size,
-        latency=statistics.median(lone),
-        memory=sum(_memory(instance.process.pid) for instance in instances),
-        by_length=tuple(
-            (generator.lengths[place], max(medians[s, place] for s in sizes)) for place in places
-        ),
-    )
+    course = Course(instances, batching, generator, sizes, seconds)
+    for _ in range(ROUNDS):
+        await course.run()
+    return course.measurement()
+
+
+class Course:
+    """Rounds through batch sizes and lengths, of which the medians count: what else the machine does comes and goes.
+
+    Closed loop: every instance runs one batch after the other, all of one size and length.
+    """
+
+    def __init__(
+        self,
+        instances: Sequence[Instance],
+        batching: Batching,
+        generator: Generator,
+        sizes: Sequence[int],
+        seconds: float,
+    ) -> None:
+        self._instances = instances
+        self._max_batch_cost = batching.max_batch_cost
+        self._generator = generator
+        self._sizes = sizes
+        self._share = seconds / ROUNDS
+        self._lone: list[float] = []
+        self._rates: dict[tuple[int, int], list[float]] = {}
+
+    async def run(self) -> None:
+        """One round, each point for its share of the seconds."""
+        self._lone.append(await latency(self._instances[0], self._generator, self._share))
+        for place, lengths in enumerate(self._generator.lengths):
+            for size in self._sizes:
+                rows = _affordable(size, lengths, self._max_batch_cost)
+                rate = await _rate(self._instances, self._generator.request(rows, lengths), rows, self._share)
+                self._rates.setdefault((size, place), []).append(rate)
+
+    def measurement(self) -> Measurement:
+        """What the rounds so far say."""
+        medians = {point: statistics.median(found) for point, found in self._rates.items()}
+        places = range(len(self._generator.lengths))
+        # As many rows of each length: short ones take little of the time.
+        combined = {
+            size: len(places) / sum(1 / medians[size, place] for place in places) for size in self._sizes
+        }
+        size = max(self._sizes, key=lambda each: combined[each])
+        return Measurement(
+            samples_per_second=combined[size],
+            batch_size=size,
+            latency=statistics.median(self._lone),
+            memory=sum(_memory(instance.process.pid) for instance in self._instances),
+            by_length=tuple(
+                (self._generator.lengths[place], max(medians[s, place] for s in self._sizes))
+                for place in places
+            ),
+        )
 
 
 async def _median_seconds(instance: Instance, inputs: Tensors, seconds: float) -> float:

@@ -19,6 +19,7 @@ from maas.models.manifest import Description, Profile
 from maas.models.publishing import publish
 from maas.models.repository import Repository, StoredVersion
 from maas.optimizing.candidates import Candidate, candidates, placements
+from maas.optimizing.final import in_turns
 from maas.optimizing.judging import (
     LEAST_GAIN,
     Limits,
@@ -26,6 +27,7 @@ from maas.optimizing.judging import (
     Result,
     Target,
     best,
+    finalists,
     gain,
     largest_error,
     metric_loss,
@@ -125,13 +127,11 @@ def optimize(
     samples = load_golden(parent.directory, manifest.signature, allow_non_finite=manifest.allow_non_finite)
     with TemporaryDirectory(prefix="maas-optimize-") as folder:
         forms = _make(Workshop(Path(folder), parent, samples, wish.allow_code), parent, wish, tell)
-        asyncio.run(_Bench(parent, wish, samples, task, tell).measure(forms))
+        baseline, winner = asyncio.run(_Bench(parent, wish, samples, task, tell).decide(forms))
         results = [result for form in forms for result in form.results]
-        baseline = _baseline(parent, results)
-        winner = best(results, wish.target)
-        if winner is None or winner is baseline or gain(winner, baseline, wish.target) < LEAST_GAIN:
-            return Outcome(results, None)
         improvement = gain(winner, baseline, wish.target)
+        if winner is baseline or improvement < LEAST_GAIN:
+            return Outcome(results, None)
         if dry_run:
             return Outcome(results, winner, improvement)
         form = next(form for form in forms if winner in form.results)
@@ -155,7 +155,8 @@ def _make(workshop: Workshop, parent: StoredVersion, wish: Wish, tell: Tell) -> 
 
 
 class _Bench:
-    """Holds every form against the first, which is the parent in float32, and measures those that answer right."""
+    """Holds every form against the first, which is the parent in float32, measures those that answer right, and decides
+    between the best."""
 
     def __init__(
         self,
@@ -165,6 +166,7 @@ class _Bench:
         task: Task | None,
         tell: Tell,
     ) -> None:
+        self._parent = parent
         self._signature = parent.manifest.signature
         self._batching = parent.manifest.batching
         self._wish = wish
@@ -177,22 +179,47 @@ class _Bench:
         self._latency = 0.0
         self._launcher = Launcher()
 
-    async def measure(self, forms: Sequence[_Form]) -> None:
-        """Fill in each form's error and results."""
-        first, *others = placements(os.cpu_count() or 1)
+    async def decide(self, forms: Sequence[_Form]) -> tuple[Result, Result]:
+        """Fill in each form's error and results; what there is now, and the best, which may be the same."""
         try:
-            await self._learn(forms[0])
-            for number, form in enumerate(forms):
-                await self._try(form, first, number, len(forms))
-                if forms[0].refusal:
-                    raise ModelFailed(
-                        f"{form.candidate.label}, the model as it is, cannot be measured: {form.refusal}"
-                    )
-            rest = [(form, place) for form in self._worth_placing(forms) for place in others]
-            for number, (form, place) in enumerate(rest):
-                await self._try(form, place, number, len(rest))
+            await self._measure(forms)
+            return await self._decide(forms)
         finally:
             await self._launcher.close()
+
+    async def _measure(self, forms: Sequence[_Form]) -> None:
+        """Each form by itself."""
+        first, *others = placements(os.cpu_count() or 1)
+        await self._learn(forms[0])
+        for number, form in enumerate(forms):
+            await self._try(form, first, number, len(forms))
+            _check_parent(forms[0].results[0])
+        rest = [(form, place) for form in self._worth_placing(forms) for place in others]
+        for number, (form, place) in enumerate(rest):
+            await self._try(form, place, number, len(rest))
+
+    async def _decide(self, forms: Sequence[_Form]) -> tuple[Result, Result]:
+        """By turns, whose results replace those of the finalists; memory is as it was."""
+        results = [result for form in forms for result in form.results]
+        field = finalists(results, _baseline(self._parent, results), self._wish.target)
+        if self._wish.target != "memory" and len(field) > 1:
+            self._tell(0, 1, "the best in turns")
+            forms_of = {id(result): form for form in forms for result in form.results}
+
+            def load(result: Result) -> AbstractAsyncContextManager[list[Instance]]:
+                stored = forms_of[id(result)].stored
+                assert stored is not None, "it was measured"
+                return self._running(stored, (result.instances, result.threads))
+
+            final = await in_turns(field, load, self._batching, self._generator, self._wish.seconds)
+            for before, after in zip(field, final, strict=True):
+                of_form = forms_of[id(before)].results
+                of_form[of_form.index(before)] = after
+            field = final
+            _check_parent(field[0])
+        winner = best(field, self._wish.target)
+        assert winner is not None, "the parent itself is one"
+        return field[0], winner
 
     async def _learn(self, reference: _Form) -> None:
         """What the parent answers to what is no golden sample, and how long it takes."""
@@ -261,12 +288,17 @@ class _Bench:
         ]
 
 
+def _check_parent(result: Result) -> None:
+    if result.refusal:
+        raise ModelFailed(f"{result.label}, the model as it is, cannot be measured: {result.refusal}")
+
+
 def _baseline(parent: StoredVersion, results: Sequence[Result]) -> Result:
     """The parent as it is served here now: as it was measured to run best, or as one instance of one thread."""
     profile = parent.manifest.profile
     is_here = profile is not None and profile.machine == this_machine()
     place = (profile.instances, profile.threads) if profile is not None and is_here else (1, 1)
-    own = [result for result in results if result.label == results[0].label]
+    own = [result for result in results if result.label == results[0].label and not result.refusal]
     return next((result for result in own if (result.instances, result.threads) == place), own[0])
 
 
