@@ -24,6 +24,8 @@ from maas.models.verification import verify
 from maas.runtimes.golden import load_golden
 from maas.types import Tensors
 
+pytestmark = pytest.mark.usefixtures("proven_quickly")
+
 ROWS = np.linspace(-1, 1, 6, dtype=np.float32).reshape(2, 3)
 
 

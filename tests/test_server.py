@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import signal
+import ssl
 import subprocess
 import sys
 import threading
@@ -27,6 +28,9 @@ from tests.versions import store
 from maas.types import Bounds
 
 FEATURES = {"x": "float32[batch, 16]"}
+NO_TLS = ssl.SSLContext(
+    ssl.PROTOCOL_TLS_CLIENT
+)  # for clients over HTTP: reading all certificates takes 60 ms
 
 
 @dataclass
@@ -42,10 +46,10 @@ class Server:
         return int(self.url.rpartition(":")[2])
 
     def post(self, path: str, body: object, **options: Any) -> httpx.Response:
-        return httpx.post(f"{self.url}{path}", json=body, timeout=30, **options)
+        return httpx.post(f"{self.url}{path}", json=body, timeout=30, verify=NO_TLS, **options)
 
     def get(self, path: str) -> httpx.Response:
-        return httpx.get(f"{self.url}{path}", timeout=30)
+        return httpx.get(f"{self.url}{path}", timeout=30, verify=NO_TLS)
 
     def metric(self, name: str, **labels: str) -> float:
         """The sum of a metric's samples that have these labels."""
@@ -206,8 +210,8 @@ def test_versions_stand_side_by_side_and_the_highest_is_the_default(server: Serv
 def test_concurrent_callers_get_what_their_samples_get_alone(server: Server) -> None:
     """64 callers at once, each with its own samples: each gets what it got alone, and they were batched."""
     generator = np.random.default_rng(0)
-    samples = generator.normal(size=(64, 5, 16)).astype(np.float32)
-    with httpx.Client(base_url=server.url) as client:
+    samples = generator.normal(size=(64, 3, 16)).astype(np.float32)
+    with httpx.Client(base_url=server.url, verify=NO_TLS) as client:
         alone = [
             [client.post("/predict/mlp", json={"x": sample.tolist()}).json()["y"] for sample in own]
             for own in samples
@@ -215,14 +219,14 @@ def test_concurrent_callers_get_what_their_samples_get_alone(server: Server) -> 
     batches = server.metric("maas_batch_rows_count", model="mlp")
 
     def call(caller: int) -> list[list[float]]:
-        with httpx.Client(base_url=server.url, timeout=30) as client:
+        with httpx.Client(base_url=server.url, timeout=30, verify=NO_TLS) as client:
             bodies = [{"x": sample.tolist()} for sample in samples[caller]]
             return [client.post("/predict/mlp", json=body).json()["y"] for body in bodies]
 
     with ThreadPoolExecutor(64) as threads:
         together = list(threads.map(call, range(64)))
     np.testing.assert_allclose(together, alone, rtol=1e-4, atol=1e-5)
-    assert server.metric("maas_batch_rows_count", model="mlp") - batches < 64 * 5 / 2
+    assert server.metric("maas_batch_rows_count", model="mlp") - batches < 64 * 3 / 2
 
 
 def test_requests_of_all_lengths_share_batches_and_get_what_is_theirs(server: Server) -> None:
@@ -230,7 +234,7 @@ def test_requests_of_all_lengths_share_batches_and_get_what_is_theirs(server: Se
     request's own length, and the padding is counted. What was measured of the model is told."""
 
     async def call() -> list[tuple[int, dict[str, Any]]]:
-        async with httpx.AsyncClient(base_url=server.url, timeout=30) as client:
+        async with httpx.AsyncClient(base_url=server.url, timeout=30, verify=NO_TLS) as client:
             lengths = [1 + 37 * number % 64 for number in range(200)]
             bodies = [{"x": [float(n)] * n, "mask": [1] * n} for n in lengths]
             answers = await asyncio.gather(*(client.post("/predict/positions", json=body) for body in bodies))
@@ -354,7 +358,7 @@ def test_sigterm_answers_what_was_accepted_and_exits_with_zero(tmp_path: Path) -
     store(repository, worker_models.Slow, name="slow", max_batch_size=1)
     with serving(repository, tmp_path) as server, ThreadPoolExecutor(6) as threads:
         processes = [*children_of(server.process.pid), *server.model_processes()]
-        calls = [threads.submit(server.post, "/predict/slow", {"x": [600, 0]}) for _ in range(5)]
+        calls = [threads.submit(server.post, "/predict/slow", {"x": [400, 0]}) for _ in range(5)]
         _wait_until(lambda: server.metric("maas_queue_requests", model="slow") == 4)
         server.process.send_signal(signal.SIGTERM)
         _wait_until(lambda: server.get("/v2/health/ready").status_code == 503)
@@ -463,7 +467,7 @@ def resident_of(pid: int) -> int:
 def test_version_published_beside_a_running_server_takes_over_without_a_failed_request(
     tmp_path: Path,
 ) -> None:
-    """Ten versions come one after the other under 8 callers: nobody fails, each answer is one version's own, and the
+    """Five versions come one after the other under 8 callers: nobody fails, each answer is one version's own, and the
     old ones are gone in the end."""
     repository = tmp_path / "models"
     store(repository)
@@ -473,14 +477,14 @@ def test_version_published_beside_a_running_server_takes_over_without_a_failed_r
         seen: list[tuple[int, str]] = []
 
         def call_on() -> None:
-            with httpx.Client(base_url=server.url, timeout=30) as client:
+            with httpx.Client(base_url=server.url, timeout=30, verify=NO_TLS) as client:
                 while not is_over.is_set():
                     answer = client.post("/predict/model", json={"x": [1.0, 2.0]})
                     seen.append((answer.status_code, answer.headers["x-model-version"]))
 
         calls = [threads.submit(call_on) for _ in range(8)]
         _wait_until(lambda: seen)
-        for version in range(2, 11):
+        for version in range(2, 7):
             staged = store(tmp_path / "staged", version=str(version)).directory
             staged.rename(repository / "model" / str(version))
             _wait_until(lambda v=version: server.get("/models/model").json()["version"] == str(v))
@@ -488,9 +492,9 @@ def test_version_published_beside_a_running_server_takes_over_without_a_failed_r
         for call in calls:
             call.result()
         assert {status for status, _ in seen} == {200}
-        assert {version for _, version in seen} >= {"model/1", "model/10"}
+        assert {version for _, version in seen} >= {"model/1", "model/6"}
         _wait_until(lambda: len(server.model_processes()) == 1)
-        assert [m["version"] for m in server.get("/models").json()["models"]] == ["10"]
+        assert [m["version"] for m in server.get("/models").json()["models"]] == ["6"]
 
 
 def test_broken_new_version_leaves_the_old_one_serving(tmp_path: Path) -> None:

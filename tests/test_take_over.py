@@ -21,7 +21,9 @@ from tests.test_reload import called
 from tests.test_server import Server, _wait_until, is_alive, serving
 from tests.versions import store
 
-from maas.server.handover import Ready, Released, Serving, _address, _decoder, _encoder
+from maas.config import ServerOptions
+from maas.errors import ConfigurationError
+from maas.server.handover import Ready, Released, Serving, _address, _check_address, _decoder, _encoder
 
 
 @contextmanager
@@ -134,10 +136,8 @@ def test_accepted_requests_are_answered_and_kept_connections_sent_away(tmp_path:
     [
         ({"limits": {"bodybytes": 1}}, "limits.bodybytes: unknown key"),
         ({"server": {"port": 1}}, "the running server listens on 127.0.0.1:"),
-        ({"server": {"host": "127.0.0.2", "port": 0}}, "the configuration says 127.0.0.2:0"),
         ({"models": {"double": {"versions": []}}}, "is not taken over: no model is ready"),
         ({"models": {"double": {"load_timeout": 0.001}}}, "is not taken over: no model is ready; double/1: "),
-        ({"repository": "/nonexistent"}, "is not taken over: no model is ready"),
     ],
     ids=str,
 )
@@ -155,6 +155,18 @@ def test_successor_that_fails_leaves_the_old_one_serving(
     assert set(calls()) == {200}
     assert predecessor.process.poll() is None
     assert not has_logged(predecessor, "leaving")
+
+
+def test_only_the_same_address_is_taken_over() -> None:
+    """Under any of its names, and with any port or the one that it has; another is refused with both."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port = sock.getsockname()[1]
+        for host, number in (("127.0.0.1", 0), ("localhost", port)):
+            _check_address(sock, ServerOptions(host=host, port=number))
+        for host, number in (("127.0.0.2", 0), ("127.0.0.1", port ^ 1), ("no such host", 0)):
+            with pytest.raises(ConfigurationError, match=rf"on 127.0.0.1:{port}; .* says {host}:{number}"):
+                _check_address(sock, ServerOptions(host=host, port=number))
 
 
 def _is_free(server: Server) -> bool:

@@ -137,11 +137,11 @@ class DiesWhileLoading(Double):
 
 
 class Late(Double):
-    """Doubles, once it has taken two seconds to load in a model process."""
+    """Doubles, once it has taken a second to load in a model process."""
 
     def __init__(self, directory: Path, device: str) -> None:
         if "maas.workers.forkserver" in sys.orig_argv:
-            time.sleep(2)
+            time.sleep(1)
         super().__init__(directory, device)
 
 

@@ -17,7 +17,7 @@ from tests.workers.test_pool import pooled
 
 from maas.errors import WorkerDied
 
-SECONDS = 3.0  # of crashes
+SECONDS = 2.0  # of crashes
 
 
 def test_crash_loop_costs_its_own_model_only(tmp_path: Path) -> None:
@@ -28,7 +28,7 @@ def test_crash_loop_costs_its_own_model_only(tmp_path: Path) -> None:
         is_over = threading.Event()
         request = predict("double", [1.0, 2.0])
 
-        before = asyncio.run(slowest(server, request, 1.0))
+        before = asyncio.run(slowest(server, request, 0.5))
         crashing = thread.submit(crash, server, is_over)
         during = asyncio.run(slowest(server, request, SECONDS))
         is_over.set()

@@ -40,7 +40,7 @@ def test_batch_over_an_address_space_limit_is_run_in_pieces(tmp_path: Path) -> N
         check_pieces(server)
 
 
-def test_batch_that_torch_cannot_allocate_is_run_in_pieces(tmp_path: Path) -> None:
+def test_batch_that_torch_cannot_allocate_is_run_in_pieces(tmp_path: Path, proven_quickly: None) -> None:
     """PyTorch's allocator on the CPU raises a plain `RuntimeError`; it is out of memory all the same."""
     example = {"x": torch.ones(2, 2)}
     maas.publish(

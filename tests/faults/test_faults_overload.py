@@ -22,7 +22,7 @@ BATCH = 0.1  # seconds, of at most four rows
 CAPACITY = 4 / BATCH  # requests a second
 DEADLINE = 0.6  # seconds
 SLACK = 3 * BATCH
-SECONDS = 2.0
+SECONDS = 1.5
 REQUEST = predict("steady", [1.0, 2.0], f"X-Request-Timeout: {DEADLINE}")
 
 
@@ -51,7 +51,7 @@ def check_told(server: Server, replies: Sequence[Reply]) -> None:
 
 def check_calm(server: Server) -> None:
     """A second after the burst a lone request takes what it takes."""
-    (replies,) = asyncio.run(closed_loop(server.port, REQUEST, 1, for_seconds(1.5)))
+    (replies,) = asyncio.run(closed_loop(server.port, REQUEST, 1, for_seconds(1.0)))
     assert {reply.status for reply in replies[-3:]} == {200}
     assert percentile(replies[-3:], 50) < BATCH + SLACK
 

@@ -13,7 +13,7 @@ from benchmarks.soak.run import soak
 REST = Footprint(gateway=50_000, others=90_000, descriptors=30, threads=3, processes=5, slabs=32, tasks=20)
 
 
-@pytest.mark.parametrize("seconds", [10, pytest.param(60, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("seconds", [5, pytest.param(60, marks=pytest.mark.slow)])
 def test_nothing_grows_under_mixed_traffic_with_faults(seconds: int, tmp_path: Path) -> None:
     """Answers, errors, leavers, deadlines, kills, reloads, loads and unloads; at rest nothing is more than it was, and only
     those who asked for trouble had any."""

@@ -97,7 +97,7 @@ def test_body_is_read_as_the_reference_says(case: Case, data: st.DataObject) -> 
 
 def test_fuzzing_runs_or_says_what_is_missing(tmp_path: Path) -> None:
     """`make fuzz` starts from the corpus and ends at its time; without `atheris` it says so."""
-    command = [sys.executable, "-m", "tests.fuzz.fuzz_bodies", "--seconds", "2", "--folder", str(tmp_path)]
+    command = [sys.executable, "-m", "tests.fuzz.fuzz_bodies", "--seconds", "1", "--folder", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     if importlib.util.find_spec("atheris") is None:
         assert done.returncode == 1

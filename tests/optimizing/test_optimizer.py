@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 import torch
 from tests.engines import skip_without
+from tests.proving import LoadOnce
 from torch import nn
 
 import maas
@@ -46,7 +47,14 @@ _PATIENCE = 60.0
 
 
 @pytest.fixture(scope="module")
-def repository(tmp_path_factory: pytest.TempPathFactory) -> Repository:
+def proving_once(_load_once: LoadOnce) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("maas.models.verification._load_once", _load_once)
+        yield
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory, proving_once: None) -> Repository:
     """Three layers, published as an exported program (`mlp`), and the same as ONNX (`graph`)."""
     repository = Repository(tmp_path_factory.mktemp("models"))
     torch.manual_seed(0)

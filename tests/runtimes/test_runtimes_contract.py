@@ -6,6 +6,7 @@ import dataclasses
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from importlib.util import find_spec
 
 import numpy as np
@@ -137,9 +138,29 @@ def test_every_runtime_has_its_preloads() -> None:
 def test_an_engine_starts_no_thread_before_a_fork(name: str) -> None:
     """What a fork server imports has no thread of its own, such as one that would send usage data."""
     skip_without(name)
-    code = f"import os, {runtimes.PRELOADS[name][0]}; print(len(os.listdir('/proc/self/task')))"
+    code = f"import os, {', '.join(runtimes.PRELOADS[name])}; print(len(os.listdir('/proc/self/task')))"
+    assert output_of(code) == "1\n"
+
+
+def test_what_opens_an_exported_program_is_imported_ahead(forms: Mapping[str, Artifact]) -> None:
+    """PyTorch starts no thread when it is imported either; and what a model process itself imports of it to load a program is
+    little, so that it is there soon and shares what it has."""
+    program = str(forms["exported"].directory / "model.pt2")
+    code = (
+        f"import os, sys, torch, {', '.join(runtimes.PRELOADS['torch'])}; before = set(sys.modules); "
+        f"print(len(os.listdir('/proc/self/task'))); torch.export.load({program!r}); "
+        "print(sum(name.startswith('torch') for name in set(sys.modules) - before))"
+    )
+    threads, imported = map(int, output_of(code).split())
+    assert threads == 1
+    assert imported < 100  # of 900
+
+
+def output_of(code: str) -> str:
+    """What the code prints in a process of its own, as a fork server for one thread is started."""
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     command = [sys.executable, "-P", "-c", code]
     done = subprocess.run(
-        command, env=os.environ | {"OPENBLAS_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=60
+        command, env=os.environ | threads, capture_output=True, text=True, timeout=60, check=True
     )
-    assert done.stdout == "1\n", done.stderr
+    return done.stdout

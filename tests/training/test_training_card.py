@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 
 import pytest
+from tests.training.conftest import GIVEN_EPOCHS
 
 from maas.training.card import loss_curve
 from maas.training.fitting import Curve
@@ -43,7 +44,10 @@ def test_card_explains_outputs_and_metrics(trained: Callable[[str], Trained], na
     assert numbers <= set(result.card["meaning"])
 
 
-@pytest.mark.parametrize("name", [name for name in recipes() if name != "longley"])
+CHOOSING = [name for name in recipes() if name != "longley" and name not in GIVEN_EPOCHS]
+
+
+@pytest.mark.parametrize("name", CHOOSING)
 def test_card_counts_the_rows_of_the_split(trained: Callable[[str], Trained], name):
     """A fifth of the rows is held out and a fifth of the others chooses the epochs, within rounding."""
     split = trained(name).card["split"]
@@ -53,7 +57,7 @@ def test_card_counts_the_rows_of_the_split(trained: Callable[[str], Trained], na
     assert split["of_which_validation_rows"] / split["training_rows"] == pytest.approx(0.2, abs=0.035)
 
 
-@pytest.mark.parametrize("name", [name for name in recipes() if name != "longley"])
+@pytest.mark.parametrize("name", CHOOSING)
 def test_card_shows_how_the_epochs_were_chosen(trained: Callable[[str], Trained], name):
     """The chosen number is where the validation curve is lowest, and the final run is that long."""
     training = trained(name).card["training"]
@@ -62,6 +66,16 @@ def test_card_shows_how_the_epochs_were_chosen(trained: Callable[[str], Trained]
     assert lowest == min(choice["validation"])
     assert training["loss_curve"]["training"]["epoch"][-1] == training["epochs"]
     assert training["epochs_chosen_by"] == "lowest loss on the validation rows"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "accuracy"), [("digits-cnn", 0.985), ("digits-transformer", 0.97)])
+def test_what_takes_long_chooses_its_epochs_too(name, accuracy):
+    """The cards of the networks on digits are those of the others, and they reach their marks by themselves."""
+    result = find_recipe(name).train(TrainingOptions(seed=0))
+    test_card_counts_the_rows_of_the_split(lambda _: result, name)
+    test_card_shows_how_the_epochs_were_chosen(lambda _: result, name)
+    assert result.card["metrics"]["accuracy"] >= accuracy
 
 
 def test_card_says_when_the_epochs_were_given():

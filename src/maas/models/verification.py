@@ -75,11 +75,16 @@ def verify(stored: StoredVersion, *, allow_code: Sequence[str] = (), device: str
 async def _load_once(stored: StoredVersion, frame: Load) -> float:
     launcher = Launcher()
     try:
-        process = await launcher.launch(frame.runtime, frame.threads)
-        instance = Instance(process, stored.manifest.signature, frame.load_timeout)
-        try:
-            return (await instance.load(frame)).seconds
-        finally:
-            instance.close()
+        return await load_by(launcher, stored, frame)
     finally:
         await launcher.close()
+
+
+async def load_by(launcher: Launcher, stored: StoredVersion, frame: Load) -> float:
+    """Load `stored` in a process of `launcher`, which is gone then; the seconds that took. Raises as `verify` does."""
+    process = await launcher.launch(frame.runtime, frame.threads)
+    instance = Instance(process, stored.manifest.signature, frame.load_timeout)
+    try:
+        return (await instance.load(frame)).seconds
+    finally:
+        instance.close()

@@ -23,7 +23,8 @@ PRELOADS: dict[str, tuple[str, ...]] = {
     "onnxruntime": ("maas.runtimes.onnxruntime",),
     "openvino": ("maas.runtimes.openvino",),
     "python": (),
-    "torch": ("maas.runtimes.torch.runner",),
+    # The second is what opens an exported program: 1.4 s, and 90 MB that processes share only where it was there before them.
+    "torch": ("maas.runtimes.torch.runner", "torch.export.pt2_archive"),
 }
 
 
