@@ -105,7 +105,7 @@ JSON = st.recursive(
 
 
 @given(st.dictionaries(TEXT, JSON, max_size=4), st.booleans(), st.booleans())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_every_plain_object_is_read_as_it_is(
     value: dict[str, object], ascii_only: bool, allowed: bool
 ) -> None:
@@ -132,7 +132,7 @@ def test_name_given_twice_is_found_wherever_it_stands(
     st.binary(max_size=64) | st.text(max_size=64).map(lambda text: text.encode("utf-8", "surrogatepass")),
     st.booleans(),
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_any_bytes_are_read_or_refused(body: bytes, allowed: bool) -> None:
     """Nothing but an object comes out, nothing but `InvalidRequest` is raised."""
     try:
