@@ -28,7 +28,6 @@ def manifest(machine: Machine | None, instances: int = 1, threads: int = 1) -> M
         target="throughput",
         instances=instances,
         threads=threads,
-        batch_size=8,
         samples_per_second=100.0,
         latency=0.01,
         memory=1 << 20,
@@ -86,6 +85,13 @@ def test_a_profile_is_read_as_it_was_written() -> None:
     """The manifest keeps the parent and the profile."""
     before = manifest(this_machine(), 1, CORES)
     assert read_manifest(to_yaml(before)) == before
+
+
+def test_what_else_a_profile_holds_is_left_aside() -> None:
+    """One that was written with a size of batches, which is measured at every load, is a profile all the same."""
+    text = to_yaml(manifest(this_machine(), 1, CORES)).replace("  threads:", "  batch_size: 8\n  threads:")
+    assert "batch_size: 8" in text
+    assert scale_of(read_manifest(text), ModelOptions()) == (1, CORES)
 
 
 def test_a_profile_of_more_threads_than_cores_is_refused() -> None:

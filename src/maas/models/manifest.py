@@ -72,16 +72,16 @@ class Batching(BaseModel):
 class Profile(BaseModel):
     """What was measured of the version on one machine, and the instances and threads with which it ran best there.
 
-    `batch_size` is the rows of a batch at which `samples_per_second` was reached; `latency` is of one row alone.
+    `latency` is of one row alone. How large batches are is not for it to say: that is measured at every load. What it holds
+    besides is left aside: it advises, and no answer depends on it.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="ignore", frozen=True)
 
     machine: Machine
     target: Literal["throughput", "latency", "memory"]
     instances: int = Field(ge=1, le=256)
     threads: int = Field(ge=1, le=1024)
-    batch_size: int = Field(ge=1)
     samples_per_second: float = Field(gt=0)
     latency: float = Field(gt=0, description="seconds")
     memory: int = Field(ge=0, description="bytes of all instances together")

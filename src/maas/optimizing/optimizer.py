@@ -321,7 +321,6 @@ def _publish(
         target=wish.target,
         instances=winner.instances,
         threads=winner.threads,
-        batch_size=measured.batch_size,
         samples_per_second=float(f"{measured.samples_per_second:.4g}"),
         latency=float(f"{measured.latency:.4g}"),
         memory=measured.memory,
