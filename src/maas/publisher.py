@@ -18,7 +18,8 @@ from maas.models.manifest import Batching, Description, RuntimeOptions
 from maas.models.publishing import copy_files
 from maas.models.publishing import publish as seal
 from maas.models.repository import Repository
-from maas.runtimes.examples import check_examples, declare, name_examples
+from maas.runtimes.examples import check_examples, declare, make_up, name_by_order, name_examples
+from maas.runtimes.onnx_file import OnnxFile
 from maas.runtimes.python import write_class
 from maas.tensors.check import check_inputs
 from maas.types import DEFAULT_TOLERANCES, Bounds, Signature, Tensors, Tolerance
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
 
 
 def publish(
-    model: torch.nn.Module | type,
-    example_inputs: Mapping[str, Any] | Sequence[Any],
+    model: torch.nn.Module | type | str | Path,
+    example_inputs: Mapping[str, Any] | Sequence[Any] | None = None,
     *,
     name: str,
     repository: str | Path = "models",
@@ -56,41 +57,56 @@ def publish(
     `form="module"` named by its import path and built there as `type(model)(**arguments)`; or a class with
     `__init__(self, directory, device, **arguments)` and `run(self, inputs)`, whose `files` are copied along. In the
     last two cases the server must have the code, and its configuration must allow it. The model that you have is left
-    as it was, in training mode if it is.
+    as it was, in training mode if it is. Or it is the path of an ONNX file, which declares itself what is not declared
+    here, and runs on ONNX Runtime.
 
     `example_inputs` are arrays or tensors by the names of `forward`'s parameters, or a list in their order; with the
-    model's own answers they become the golden sample that every load is held against. Text becomes `bytes`. Unless
-    declared, as in `inputs={"ids": "int64[batch, seq]"}`, the first dimension of a tensor is `batch` and the others are
-    fixed. `dimensions` bounds the variable ones, and says with what they may be padded. `max_batch_size` is the most rows
-    of a batch, and so of a request; `max_batch_cost` the most rows × lengths of variable dimensions. A request whose model process died is run again unless `idempotent` is false.
+    model's own answers they become the golden sample that every load is held against; for an ONNX file they are made up
+    where they are not given. Text becomes `bytes`. Unless declared, as in `inputs={"ids": "int64[batch, seq]"}`, the first
+    dimension of a tensor is `batch` and the others are fixed. `dimensions` bounds the variable ones, and says with what
+    they may be padded. `max_batch_size` is the most rows of a batch, and so of a request; `max_batch_cost` the most
+    rows × lengths of variable dimensions. A request whose model process died is run again unless `idempotent` is false.
 
     Raises `InvalidRequest` for bad names, examples and declarations and for a version that exists; `BadArtifact`,
     `Forbidden`, `ModelFailed` or `WorkerDied` where the version could not be loaded and proven. The repository is then
     unchanged.
     """
-    _check_model(model)
+    source = OnnxFile.open(Path(model).expanduser()) if isinstance(model, (str, Path)) else model
+    _check_model(source)
     options = dict(arguments or {})
     _check_plain("card", card or {})
     _check_plain("arguments", options)
-    sample = name_examples(model, example_inputs)
-    check_examples(model, sample, allow_non_finite)
     folder_of_files = Path(files).expanduser() if files is not None else None
-    declared = inputs or declare(sample)
-    # A module gets its inputs by position: the declaration keeps the order of `forward`.
-    declared_inputs = {key: declared[key] for key in (*sample, *declared) if key in declared}
     with TemporaryDirectory() as name_of_draft:
         draft = Path(name_of_draft)
         try:
-            declared_outputs = dict(outputs or declare(_answer(model, sample, options, folder_of_files)))
-            signature = Signature.parse(declared_inputs, declared_outputs, dict(dimensions or {}))
+            bounds = dict(dimensions or {})
+            if isinstance(source, OnnxFile):
+                declared_inputs = dict(inputs or source.declared_inputs())
+                declared_outputs = dict(outputs or source.declared_outputs())
+                signature = Signature.parse(declared_inputs, declared_outputs, bounds)
+                sample = (
+                    make_up(signature)
+                    if example_inputs is None
+                    else name_by_order(source.names, example_inputs)
+                )
+                check_examples(source, sample, allow_non_finite)
+            else:
+                sample = name_examples(source, example_inputs)
+                check_examples(source, sample, allow_non_finite)
+                declared = inputs or declare(sample)
+                # A module gets its inputs by position: the declaration keeps the order of `forward`.
+                declared_inputs = {key: declared[key] for key in (*sample, *declared) if key in declared}
+                declared_outputs = dict(outputs or declare(_answer(source, sample, options, folder_of_files)))
+                signature = Signature.parse(declared_inputs, declared_outputs, bounds)
             check_inputs(signature, sample)
             if folder_of_files is not None:
                 copy_files(folder_of_files)(draft)
             described = Description(
-                runtime=RuntimeOptions(**_write(draft, model, form, signature, sample, options)),
+                runtime=RuntimeOptions(**_write(draft, source, form, signature, sample, options)),
                 inputs=declared_inputs,
                 outputs=declared_outputs,
-                dimensions=dict(dimensions or {}),
+                dimensions=bounds,
                 batching=Batching(
                     max_batch_size=max_batch_size,
                     max_batch_cost=max_batch_cost,
@@ -102,29 +118,27 @@ def publish(
                 description=description,
                 license=license,
                 card=dict(card or {}),
-                made_with=_versions(model),
+                made_with=_versions(source),
             )
         except ModelFailed as error:  # here it is the author's own call that does not fit the model
             raise InvalidRequest(error.message) from error
         except ValidationError as error:
             first = error.errors()[0]
             raise InvalidRequest(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
-        needs_code = isinstance(model, type) or form == "module"
-        code = (model if isinstance(model, type) else type(model)).__module__
         stored = seal(
             Repository(Path(repository).expanduser()),
             name,
             described,
             copy_files(draft),
             version=version,
-            allow_code=(code,) if needs_code else (),
+            allow_code=_code_of(source, form),
         )
     return stored.label
 
 
 def _write(
     draft: Path,
-    model: torch.nn.Module | type,
+    model: torch.nn.Module | type | OnnxFile,
     form: str,
     signature: Signature,
     sample: Tensors,
@@ -133,6 +147,12 @@ def _write(
     """Write the model's files and its golden sample, and return the manifest's runtime options."""
     if isinstance(model, type):
         return write_class(draft, model, signature, [sample], arguments)
+    if isinstance(model, OnnxFile):
+        if form != "exported" or arguments:
+            raise InvalidRequest(
+                "an ONNX file is published as it is; form and arguments are for modules and classes"
+            )
+        return model.write(draft, signature, [sample])
     from maas.runtimes.torch.export import write_exported, write_module
 
     if form == "module":
@@ -156,8 +176,15 @@ def _answer(
     return answer(model, sample)
 
 
+def _code_of(model: torch.nn.Module | type | OnnxFile, form: str) -> tuple[str, ...]:
+    """The module whose code a version of it runs, where it runs any."""
+    if isinstance(model, type):
+        return (model.__module__,)
+    return (type(model).__module__,) if form == "module" else ()
+
+
 def _check_model(model: object) -> None:
-    """Raise `InvalidRequest` unless `model` is an instance of a PyTorch module, or a class that is none."""
+    """Raise `InvalidRequest` unless `model` is an instance of a PyTorch module, a class that is none, or an ONNX file."""
     torch = sys.modules.get("torch")  # who has a module has loaded it, and who has none need not
     module = torch.nn.Module if torch is not None else ()
     if isinstance(model, type):
@@ -167,9 +194,10 @@ def _check_model(model: object) -> None:
             )
         if not callable(getattr(model, "run", None)):
             raise InvalidRequest(f"class {model.__name__} has no method `run(self, inputs)`")
-    elif not isinstance(model, module):
+    elif not isinstance(model, (module, OnnxFile) if module else OnnxFile):
         raise InvalidRequest(
-            f"the model is a {type(model).__name__}; expected a torch.nn.Module, or a class with `run(self, inputs)`"
+            f"the model is a {type(model).__name__}; expected a torch.nn.Module, a class with `run(self, inputs)`, or the "
+            "path of an ONNX file"
         )
 
 
@@ -195,4 +223,7 @@ def _check_plain(path: str, value: object) -> None:
 def _versions(model: object) -> dict[str, str]:
     """What made the version; where it loads elsewhere but answers differently, one asks for these first."""
     ours = {"python": platform.python_version(), "maas": __version__}
-    return ours if isinstance(model, type) else ours | {"torch": str(sys.modules["torch"].__version__)}
+    if isinstance(model, type):
+        return ours
+    engine = "onnxruntime" if isinstance(model, OnnxFile) else "torch"
+    return ours | {engine: str(sys.modules[engine].__version__)}

@@ -9,7 +9,10 @@ from typing import Any, Protocol
 import numpy as np
 
 from maas.errors import InvalidRequest
-from maas.types import BATCH, DTYPES, Array, Tensors
+from maas.types import BATCH, DTYPES, Array, Signature, Tensors
+
+_MADE_UP_ROWS = 3
+_MADE_UP_LENGTH = 8
 
 
 class Module(Protocol):
@@ -20,7 +23,7 @@ class Module(Protocol):
 
 
 def name_examples(
-    model: Module | type, example_inputs: Mapping[str, Any] | Sequence[Any]
+    model: Module | type, example_inputs: Mapping[str, Any] | Sequence[Any] | None
 ) -> dict[str, Array]:
     """Example inputs as arrays by name: in the order of `forward`, since a module gets them by position."""
     if isinstance(example_inputs, Mapping):
@@ -31,9 +34,7 @@ def name_examples(
             "a class has no `forward` to name its inputs by; give example_inputs as a mapping"
         )
     if not isinstance(example_inputs, (list, tuple)):
-        raise InvalidRequest(
-            f"example_inputs is a {type(example_inputs).__name__}; expected a mapping by name, or a list"
-        )
+        raise _no_examples(example_inputs)
     parameters, is_variadic = _parameters(model)
     if is_variadic and len(example_inputs) > len(parameters):
         raise InvalidRequest("forward does not name all its inputs; give example_inputs as a mapping")
@@ -41,6 +42,43 @@ def name_examples(
         raise InvalidRequest(f"forward takes {len(parameters)} inputs: {', '.join(parameters)}")
     names = _in_order(model, list(parameters)[: len(example_inputs)])
     return {key: _array(key, value) for key, value in zip(names, example_inputs, strict=True)}
+
+
+def name_by_order(
+    names: Sequence[str], example_inputs: Mapping[str, Any] | Sequence[Any]
+) -> dict[str, Array]:
+    """Example inputs of a model whose inputs have these names, as arrays by name."""
+    if isinstance(example_inputs, Mapping):
+        given = dict(example_inputs)
+    elif isinstance(example_inputs, (list, tuple)):
+        if len(example_inputs) > len(names):
+            raise InvalidRequest(f"the model takes {len(names)} inputs: {', '.join(names)}")
+        given = dict(zip(names, example_inputs, strict=False))
+    else:
+        raise _no_examples(example_inputs)
+    return {key: _array(key, value) for key, value in given.items()}
+
+
+def make_up(signature: Signature) -> dict[str, Array]:
+    """Inputs of a model that came without any, the same every time: numbers about zero, and whole ones 0 or 1, which are
+    tokens, classes and masks of nearly every model. Raises `InvalidRequest` for text, which cannot be made up."""
+    generator = np.random.default_rng(0)
+    sizes = {BATCH: _MADE_UP_ROWS}
+    for dim in signature.variable:
+        limits = signature.limits_of(dim.name)
+        sizes[dim.name] = max(limits.min, min(_MADE_UP_LENGTH, limits.max or _MADE_UP_LENGTH))
+    made = {}
+    for spec in signature.inputs:
+        shape = [dim if isinstance(dim, int) else sizes[dim] for dim in spec.dims]
+        if spec.dtype == "bytes":
+            raise InvalidRequest(f"input {spec.name!r} is text, which cannot be made up: give example_inputs")
+        drawn = (
+            generator.standard_normal(shape)
+            if spec.numpy_dtype.kind == "f"
+            else generator.integers(0, 2, shape)
+        )
+        made[spec.name] = np.asarray(drawn).astype(spec.numpy_dtype)
+    return made
 
 
 def declare(arrays: Tensors) -> dict[str, str]:
@@ -60,12 +98,18 @@ def check_examples(model: object, sample: Tensors, allow_non_finite: bool) -> No
     if not sample:
         raise InvalidRequest("example_inputs is empty; a model has at least one input")
     for key, array in sample.items():
-        if array.dtype.kind == "O" and not isinstance(model, type):
+        if array.dtype.kind == "O" and hasattr(model, "forward"):
             raise InvalidRequest(f"example input {key!r} holds text, which is no tensor of PyTorch")
         if array.dtype.kind == "f" and not allow_non_finite and not np.isfinite(array).all():
             raise InvalidRequest(
                 f"example input {key!r} holds NaN or infinity: say allow_non_finite=True if the model is to take them"
             )
+
+
+def _no_examples(value: object) -> InvalidRequest:
+    return InvalidRequest(
+        f"example_inputs is a {type(value).__name__}; expected a mapping by name, or a list"
+    )
 
 
 def _in_order(model: Module, names: list[str]) -> list[str]:

@@ -33,18 +33,22 @@ class OnnxRuntime:
     def load(self, artifact: Artifact, placement: Placement) -> Runner:
         if unknown := sorted(artifact.options.keys() - {"name"}):
             raise BadArtifact(f"runtime 'onnxruntime' has no option {unknown[0]!r}")
-        providers = _providers(placement.device)
-        path = artifact.directory / MODEL
-        if not path.is_file():
-            raise BadArtifact(f"{MODEL} is missing")
-        try:
-            session = onnxruntime.InferenceSession(
-                os.fspath(path), _session_options(placement.threads), providers=providers
-            )
-        except Exception as error:  # whatever its reader raises over a damaged or unknown graph
-            raise BadArtifact(f"{MODEL} does not load: {type(error).__name__}", trace=str(error)) from error
+        session = open_session(artifact.directory / MODEL, placement)
         _check(artifact.signature, session)
         return OnnxRunner(session, artifact.signature)
+
+
+def open_session(path: Path, placement: Placement) -> Any:
+    """The graph of a file, ready to run. Raises `BadArtifact` where it does not load."""
+    providers = _providers(placement.device)
+    if not path.is_file():
+        raise BadArtifact(f"{path.name} is missing")
+    try:
+        return onnxruntime.InferenceSession(
+            os.fspath(path), _session_options(placement.threads), providers=providers
+        )
+    except Exception as error:  # whatever its reader raises over a damaged or unknown graph
+        raise BadArtifact(f"{path.name} does not load: {type(error).__name__}", trace=str(error)) from error
 
 
 class OnnxRunner:
