@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 Headers = dict[str, str]
 Answer = Callable[[str, Headers, bytes], Awaitable[bytes]]
@@ -26,17 +28,25 @@ def reply(status: str, body: bytes = b"", *headers: str) -> bytes:
 class Service:
     port: int
     requests: int = 0
+    scheme: str = "http"
+    host: str = "127.0.0.1"
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"{self.scheme}://{self.host}:{self.port}"
+
+
+CERTIFICATE = Path(__file__).parent.parent / "assets/tls/certificate.pem"
+"""Signed by itself for localhost, from 2020 to 2120; its key is public and good for nothing else."""
 
 
 @contextmanager
-def answering(answer: Answer) -> Iterator[Service]:
-    """A server on a port of its own; an answer with `Connection: close`, or an empty one, ends the connection."""
+def answering(answer: Answer, *, is_secured: bool = False) -> Iterator[Service]:
+    """A server on a port of its own; an answer with `Connection: close`, or an empty one, ends the connection. Where it is
+    secured it is reached as localhost over TLS."""
     loop = asyncio.new_event_loop()
-    service = Service(0)
+    service = Service(0, scheme="https", host="localhost") if is_secured else Service(0)
+    context = _context() if is_secured else None
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -58,7 +68,9 @@ def answering(answer: Answer) -> Iterator[Service]:
 
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
-    server = asyncio.run_coroutine_threadsafe(asyncio.start_server(serve, "127.0.0.1", 0), loop).result(10)
+    server = asyncio.run_coroutine_threadsafe(
+        asyncio.start_server(serve, "127.0.0.1", 0, ssl=context), loop
+    ).result(10)
     service.port = server.sockets[0].getsockname()[1]
     try:
         yield service
@@ -67,6 +79,12 @@ def answering(answer: Answer) -> Iterator[Service]:
         loop.call_soon_threadsafe(loop.stop)
         thread.join(10)
         loop.close()
+
+
+def _context() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(CERTIFICATE, CERTIFICATE.with_name("key.pem"))
+    return context
 
 
 async def _end(server: asyncio.Server) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.bench.servers import Headers, answering, ok, reply
+from tests.bench.servers import CERTIFICATE, Headers, answering, ok, reply
 from tests.versions import store
 
 from maas import cli
@@ -222,9 +222,45 @@ def test_what_was_mistyped_is_a_usage_error(run: Run, arguments: tuple[str, ...]
 
 
 @pytest.mark.parametrize(
+    "trust",
+    [("--ca", str(CERTIFICATE), "--processes", "2"), ("--insecure", "--rate", "50")],
+    ids=["ca", "insecure"],
+)
+def test_a_server_is_loaded_over_tls(run: Run, trust: tuple[str, ...]) -> None:
+    """Questions and load alike, closed and open loop, also in processes of their own."""
+    loop = () if "--rate" in trust else ("--concurrency", "2")
+    with answering(native, is_secured=True) as service:
+        code, output, error = run("m", "--url", service.url, *loop, *trust)
+    assert code == 0, error
+    assert service.requests > 5
+    assert "no connection" not in output
+
+
+@pytest.mark.parametrize(
+    ("trust", "message"),
+    [
+        ((), "no connection to https://localhost:"),
+        ((), "self-signed certificate; --ca FILE names whom to trust, --insecure trusts anybody"),
+        (("--ca", "/nonexistent.pem"), "/nonexistent.pem holds no certificates: No such file"),
+        (("--ca", __file__), "holds no certificates: "),
+    ],
+)
+def test_a_server_that_nobody_vouches_for_is_not_asked(
+    run: Run, trust: tuple[str, ...], message: str
+) -> None:
+    """The reason is a sentence, with what to do."""
+    with answering(native, is_secured=True) as service:
+        code, _, error = run("m", "--url", service.url, *trust)
+    assert (code, service.requests) == (1, 0)
+    assert message in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
     ("url", "message"),
     [
-        ("https://127.0.0.1:1", "without TLS"),
+        ("ftp://127.0.0.1:1", "is no URL to load"),
+        ("https://127.0.0.1:1", "no connection"),
         ("http://127.0.0.1:1", "no connection"),
         ("http://[", "is no URL"),
     ],

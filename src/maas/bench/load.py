@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from maas.bench.latencies import Latencies
+from maas.bench.tls import Tls
 
 TIMEOUT = "timeout"
 LOST = "connection lost"
@@ -28,7 +29,7 @@ class Load:
 
     Closed loop: each of `connections` asks again as soon as it has its answer. Open loop (`rate`, requests a second): they are
     sent when they are due, whatever became of those before, over up to `connections`. An answer is awaited for
-    `timeout` seconds.
+    `timeout` seconds. Connections are plain without `tls`.
     """
 
     host: str
@@ -40,6 +41,7 @@ class Load:
     warm_up: float = 1.0
     timeout: float = 30.0
     seed: int = 0
+    tls: Tls | None = None
 
     def share(self, index: int, processes: int) -> Load:
         """What process `index` of `processes` has to send of it."""
@@ -55,6 +57,7 @@ class Load:
             self.warm_up,
             self.timeout,
             self.seed * 1000 + index,
+            self.tls,
         )
 
 

@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import http.client
 import socket
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
 from maas.bench.dialects import Body, Protocol, dtype_of
 from maas.bench.inputs import Field, Form, parse_example
 from maas.bench.load import Request
+from maas.bench.tls import Tls
 from maas.client.replies import Reply
 from maas.client.wire import decode
 from maas.errors import ConnectionLost, InvalidRequest, MaasError, ServerUnreachable, Unavailable
 from maas.types import BATCH, Bounds, Tensors, clip
 
+_PORTS = {"http": 80, "https": 443}
+
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """Where it answers, `host` resolved once; `timeout` in seconds for each question."""
+    """Where it answers, `host` resolved once; `timeout` in seconds for each question; plain HTTP without `tls`."""
 
     url: str
     host: str
@@ -29,24 +34,37 @@ class Server:
     prefix: str
     headers: Mapping[str, str] = field(default_factory=dict)
     timeout: float = 30.0
+    tls: Tls | None = None
 
     @classmethod
-    def at(cls, url: str, headers: Mapping[str, str] | None = None, timeout: float = 30.0) -> Server:
-        """Raises `InvalidRequest` for what is no `http` URL, `ServerUnreachable` for a name that is not known."""
+    def at(
+        cls,
+        url: str,
+        headers: Mapping[str, str] | None = None,
+        timeout: float = 30.0,
+        *,
+        ca: Path | None = None,
+        insecure: bool = False,
+    ) -> Server:
+        """`ca` and `insecure` are for an `https` URL: whom to trust, and that anybody is.
+
+        Raises `InvalidRequest` for what is no URL to load and for a bad `ca`, `ServerUnreachable` for a name that is not known.
+        """
         try:
             parts = urlsplit(url)
-            host, port = parts.hostname, parts.port or 80
+            host, port = parts.hostname, parts.port or _PORTS.get(parts.scheme, 0)
         except ValueError as error:
             raise InvalidRequest(f"{url!r} is no URL: {error}") from error
-        if parts.scheme != "http" or not host:
-            raise InvalidRequest(
-                f"{url!r} is no URL to load; expected one such as http://127.0.0.1:8000, without TLS"
-            )
+        if parts.scheme not in _PORTS or not host:
+            raise InvalidRequest(f"{url!r} is no URL to load; expected one such as http://127.0.0.1:8000")
+        tls = Tls(host, ca, not insecure) if parts.scheme == "https" else None
+        if tls is not None:
+            tls.context()
         try:
             address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][4][0]
         except OSError as error:
             raise ServerUnreachable(f"{host!r} is not known: {error.strerror}") from error
-        return cls(url, str(address), port, parts.netloc, parts.path.rstrip("/"), headers or {}, timeout)
+        return cls(url, str(address), port, parts.netloc, parts.path.rstrip("/"), headers or {}, timeout, tls)
 
     def request(self, path: str, body: Body, rows: int = 1, method: str = "POST") -> Request:
         """A request, whole, as it goes over the wire."""
@@ -63,7 +81,7 @@ class Server:
 
     def ask(self, path: str, body: Body | None = None, method: str | None = None) -> Reply:
         """One exchange on a connection of its own."""
-        connection = http.client.HTTPConnection(self.host, self.port, timeout=self.timeout)
+        connection = self._connection()
         headers = {"Host": self.authority, **(body.headers if body else {}), **self.headers}
         content = body.content if body else None
         try:
@@ -73,11 +91,23 @@ class Server:
             return Reply(self.url, "", answer.status, named, answer.read())
         except ConnectionRefusedError as error:
             raise ServerUnreachable(f"no connection to {self.url}: {error.strerror}") from error
+        except ssl.SSLCertVerificationError as error:
+            raise ServerUnreachable(
+                f"no connection to {self.url}: {error.verify_message}; --ca FILE names whom to trust, --insecure trusts anybody"
+            ) from error
         except (OSError, http.client.HTTPException) as error:
             why = str(error) or type(error).__name__
             raise ConnectionLost(f"no answer of {self.url} to {path}: {why}") from error
         finally:
             connection.close()
+
+    def _connection(self) -> http.client.HTTPConnection:
+        if self.tls is None:
+            return http.client.HTTPConnection(self.host, self.port, timeout=self.timeout)
+        # By its name, which its certificate is for.
+        return http.client.HTTPSConnection(
+            self.tls.name, self.port, timeout=self.timeout, context=self.tls.context()
+        )
 
     def metrics(self) -> str | None:
         """The server's metrics in the Prometheus text format; None where it has none, or cannot say now."""

@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from itertools import cycle
-from typing import cast
+from typing import Any, cast
 
 from maas.bench.answers import AnswerScanner
 from maas.bench.arrivals import poisson_arrivals
@@ -101,6 +101,10 @@ class Traffic(ABC):
 
     def __init__(self, load: Load) -> None:
         self._load = load
+        # The name and the context of TLS, which all connections share; sessions are not resumed.
+        self._secured: dict[str, Any] = (
+            {"ssl": load.tls.context(), "server_hostname": load.tls.name} if load.tls is not None else {}
+        )
         self._tally = Tally()
         self._tasks: set[asyncio.Task[None]] = set()
         self._connections: set[Connection] = set()
@@ -209,8 +213,10 @@ class Traffic(ABC):
         try:
             async with asyncio.timeout(load.timeout):
                 loop = asyncio.get_running_loop()
-                _, connection = await loop.create_connection(lambda: Connection(self), load.host, load.port)
-        except OSError:  # TimeoutError is one
+                _, connection = await loop.create_connection(
+                    lambda: Connection(self), load.host, load.port, **self._secured
+                )
+        except OSError:  # TimeoutError is one, and SSLError
             self._unconnected(due)
             await asyncio.sleep(_PAUSE)
             return None

@@ -95,6 +95,13 @@ def bench(
         list[str] | None,
         typer.Option(metavar="'NAME: VALUE'", help="Header of each request; may be repeated."),
     ] = None,
+    ca: Annotated[
+        Path | None,
+        typer.Option(help="For https: trust the authorities of this PEM file instead of the system's."),
+    ] = None,
+    insecure: Annotated[
+        bool, typer.Option("--insecure", "-k", help="For https: take any certificate.")
+    ] = False,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write the measurement to this file.")
     ] = None,
@@ -114,14 +121,14 @@ def bench(
     rates = [] if rate is None else _numbers("--rate", rate, float)
     if plot is not None:
         check_picture(plot)
-    server = Server.at(url, _headers(header or []), timeout)
+    server = Server.at(url, _headers(header or []), timeout, ca=ca, insecure=insecure)
     named = Model.parse(model) if model is not None else None
     if named is not None:
         source = _Source(requests, repository, generated, rows, _lengths(length or []), seed)
         asked = _model_requests(server, named, protocol, source)
     else:
         asked = _raw_requests(server, path or "/", body_file)
-    model_load = Load(server.host, server.port, asked, 1, None, seconds, warm_up, timeout, seed)
+    model_load = Load(server.host, server.port, asked, 1, None, seconds, warm_up, timeout, seed, server.tls)
     loads = [replace(model_load, connections=count) for count in counts]
     loads += [replace(model_load, connections=connections, rate=each) for each in rates]
     points = _measured(sweep(server, named, loads, processes), len(loads))
