@@ -256,6 +256,13 @@ class Signature:
     def limits_of(self, dim: str) -> Bounds:
         return self.bounds.get(dim, _UNBOUNDED)
 
+    @property
+    def most_elements(self) -> int | None:
+        """Of a row: the product of the greatest lengths, 1 where none varies; None where one has no greatest."""
+        lengths = [self.limits_of(dim.name).max for dim in self.variable]
+        known = [length for length in lengths if length is not None]
+        return math.prod(known) if len(known) == len(lengths) else None
+
 
 def _variable_dims(specs: Sequence[TensorSpec], bounds: Mapping[str, Bounds]) -> list[VariableDim]:
     found: dict[str, VariableDim] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -9,9 +10,11 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from maas.config import ModelOptions
 from maas.errors import BadArtifact, MaasError
-from maas.models.manifest import Manifest, read_description, read_manifest, to_yaml
-from maas.types import DEFAULT_TOLERANCES, Bounds, Tolerance
+from maas.models.live import _policy
+from maas.models.manifest import Batching, Manifest, check_cost, read_description, read_manifest, to_yaml
+from maas.types import DEFAULT_TOLERANCES, Bounds, Signature, Tolerance
 
 
 def document(**changes: Any) -> dict[str, Any]:
@@ -225,3 +228,29 @@ def test_any_text_is_a_manifest_or_refused_in_our_own_words(text: str) -> None:
         read_manifest(text)
     except MaasError:
         return
+
+
+@pytest.mark.parametrize(
+    ("dimensions", "cost", "said"),
+    [
+        ({"a": Bounds(max=4), "b": Bounds(max=8)}, 32, ""),
+        (
+            {"a": Bounds(max=4), "b": Bounds(max=8)},
+            31,
+            "max_batch_cost is 31; one row .* costs 32: allow that",
+        ),
+        ({"a": Bounds(max=4)}, 3, ""),  # `b` may be as long as it likes, and what is too long is told
+        ({"a": Bounds(max=4), "b": Bounds(max=8)}, None, ""),
+    ],
+)
+def test_a_batch_may_cost_what_the_longest_row_does(
+    dimensions: dict[str, Bounds], cost: int | None, said: str
+) -> None:
+    """A version, or a configuration of one, that would refuse its own declared lengths is refused itself."""
+    signature = Signature.parse({"x": "float32[batch, a, b]"}, {"y": "float32[batch]"}, dimensions)
+    with pytest.raises(BadArtifact, match=said) if said else nullcontext():
+        check_cost(signature, cost)
+    with pytest.raises(BadArtifact, match=said) if said else nullcontext():
+        _policy(signature, Batching(max_batch_cost=cost), ModelOptions())
+    with pytest.raises(BadArtifact, match=said) if said else nullcontext():
+        _policy(signature, Batching(max_batch_cost=1 << 20), ModelOptions(max_batch_cost=cost))

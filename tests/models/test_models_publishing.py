@@ -17,10 +17,11 @@ from tests.models.conftest import CODE, describe, fill, tree
 
 from maas.errors import BadArtifact, Forbidden, InvalidRequest, MaasError, ModelFailed
 from maas.models import publishing
-from maas.models.manifest import MANIFEST
+from maas.models.manifest import MANIFEST, Batching
 from maas.models.publishing import copy_files, publish, record_golden
 from maas.models.repository import Repository, StoredVersion
 from maas.runtimes.golden import GOLDEN, load_golden
+from maas.types import Bounds
 
 Seal = Callable[..., StoredVersion]
 
@@ -101,8 +102,19 @@ def wrong(draft: Path) -> None:
             ModelFailed,
             "the model raised TypeError",
         ),
+        (
+            {
+                "inputs": {"x": "float32[batch, n]"},
+                "dimensions": {"n": Bounds(max=3)},
+                "batching": Batching(max_batch_cost=2),
+            },
+            fill,
+            CODE,
+            BadArtifact,
+            "max_batch_cost is 2; one row of the greatest declared lengths costs 3",
+        ),
     ],
-    ids=["files", "code", "answer", "golden", "outputs", "runtime", "arguments"],
+    ids=["files", "code", "answer", "golden", "outputs", "runtime", "arguments", "cost"],
 )
 def test_a_version_that_cannot_be_proven_leaves_the_repository_as_it_was(
     repository: Repository,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +15,7 @@ from maas.models.live import VersionState
 from maas.models.manifest import MANIFEST
 from maas.models.registry import Registry
 from maas.models.repository import Repository, StoredVersion
-from maas.types import version_order
+from maas.types import CurvePoint, version_order
 
 Seal = Callable[..., StoredVersion]
 
@@ -32,7 +32,7 @@ class Live:
     settled: asyncio.Event = field(default_factory=asyncio.Event)
     drained: asyncio.Event = field(default_factory=asyncio.Event)
     has_served: bool = False
-    row_seconds: float = 0.0
+    curve: Sequence[CurvePoint] = (CurvePoint(1, 1, 0.0),)
 
     @property
     def name(self) -> str:

@@ -17,6 +17,7 @@ from maas.errors import BadArtifact, ModelNotFound
 from maas.models.live import VersionState
 from maas.models.registry import Registry
 from maas.models.repository import Repository, StoredVersion
+from maas.types import CurvePoint
 
 Seal = Callable[..., StoredVersion]
 READY, FAILED = VersionState.READY, VersionState.FAILED
@@ -117,18 +118,52 @@ def test_much_slower_version_does_not_take_over(
 
     async def scenario() -> None:
         async with running(repository, model=options) as found:
-            fake(found, "1").row_seconds = old
+            fake(found, "1").curve = [CurvePoint(1, 1, old)]
             fake(found, "1").enter(READY)
             await settle()
             seal("model", "2")
             found.refresh()
             fresh = fake(found, "2")
-            fresh.row_seconds = new
+            fresh.curve = [CurvePoint(1, 1, new)]
             objection = found.objection(fresh)  # type: ignore[arg-type]
             assert bool(objection) == is_refused
             if is_refused:
                 assert f"{new * 1e3:.3g} ms" in objection
                 assert f"{old * 1e3:.3g} ms" in objection
+
+    run(scenario)
+
+
+MEASURED = [
+    CurvePoint(1, 100, 0.100),
+    CurvePoint(8, 100, 0.500),
+    CurvePoint(1, 200, 0.200),
+    CurvePoint(1, 50, 0.060),
+]
+
+
+@pytest.mark.parametrize(
+    ("elements", "allowed"),
+    [(100, 0.200), (150, 0.300), (200, 0.400), (75, 0.160), (300, 0.600), (10, 0.120)],
+    ids=["the same", "between", "another", "below", "longer", "shorter"],
+)
+def test_slowness_is_judged_by_rows_of_the_same_length(
+    elements: int, allowed: float, seal: Seal, repository: Repository
+) -> None:
+    """A golden sample that is ten times as long takes its time by right; one that is short is no excuse."""
+    seal("model", "1")
+
+    async def scenario() -> None:
+        async with running(repository, model={"max_slowdown": 2}) as found:
+            fake(found, "1").curve = MEASURED
+            fake(found, "1").enter(READY)
+            await settle()
+            seal("model", "2")
+            found.refresh()
+            fresh = fake(found, "2")
+            for seconds, is_refused in ((allowed - 0.001, False), (allowed + 0.001, True)):
+                fresh.curve = [CurvePoint(1, elements, seconds), CurvePoint(1, 7, 9.0)]
+                assert bool(found.objection(fresh)) == is_refused  # type: ignore[arg-type]
 
     run(scenario)
 
@@ -141,14 +176,14 @@ def test_only_what_would_take_over_is_held_against_who_serves(seal: Seal, reposi
     async def scenario() -> None:
         async with running(repository) as found:
             fake(found, "1").enter(READY)
-            fake(found, "2").row_seconds = 1.0
+            fake(found, "2").curve = [CurvePoint(1, 1, 1.0)]
             assert found.objection(fake(found, "2")) == ""  # type: ignore[arg-type]
             fake(found, "2").enter(READY)
             await settle()
             seal("model", "0.9")
             found.refresh()
             older = fake(found, "0.9")
-            older.row_seconds = 60.0
+            older.curve = [CurvePoint(1, 1, 60.0)]
             assert found.objection(older) == ""  # type: ignore[arg-type]
             older.enter(READY)
             for version in ("1", "2"):

@@ -217,7 +217,7 @@ class ModelOptions(_Section):
         ge=1,
         le=1 << 40,
         description="Rows × lengths of the variable dimensions in one batch, padding included; at most what the manifest "
-        "allows. A request that costs more is a 400.",
+        "allows, and at least what one row of the greatest declared lengths costs. A request that costs more is a 400.",
     )
     max_queue_delay: float | None = Field(
         None,
@@ -256,8 +256,8 @@ class ModelOptions(_Section):
         5.0,
         ge=0,
         le=1000,
-        description="How many times as long as the version that serves a newer one may take for one row, measured when it "
-        "loads; a slower one fails, and the old one goes on. 0 takes any.",
+        description="How many times as long as the version that serves a newer one may take for one row of the same "
+        "lengths, measured when it loads; a slower one fails, and the old one goes on. 0 takes any.",
     )
     refuse_unreachable: bool = Field(
         True,

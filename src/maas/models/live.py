@@ -17,7 +17,7 @@ from maas.batching.policy import BatchPolicy
 from maas.config import Configuration, ModelOptions
 from maas.errors import ModelNotReady
 from maas.models.machine import this_machine
-from maas.models.manifest import Batching, Manifest
+from maas.models.manifest import Batching, Manifest, check_cost
 from maas.models.repository import StoredVersion
 from maas.models.verification import load_frame
 from maas.runtimes.contract import Placement
@@ -96,10 +96,8 @@ class LiveVersion:
         self.trace = ""
         """What led to its failure, such as a traceback of the model's own code: for the log."""
         self.example = Example()
-        self.row_seconds = 0.0
-        """What one row took when it had loaded."""
         self.curve: Sequence[CurvePoint] = ()
-        """What batches of different sizes took then."""
+        """What batches of different sizes took when it had loaded, one row of its golden sample first."""
         self._hooks = hooks
         self.batcher = Batcher(
             self.label,
@@ -187,7 +185,6 @@ class LiveVersion:
     async def _enter_ready(self) -> None:
         loaded = await asyncio.shield(self._pool.loaded)
         self.example = Example(loaded.example_inputs, loaded.example_outputs)
-        self.row_seconds = loaded.curve[0].seconds
         self.curve = loaded.curve
         self.batcher.learn(loaded.curve)
         if objection := self._hooks.objection(self):
@@ -233,6 +230,7 @@ def _policy(signature: Signature, batching: Batching, options: ModelOptions) -> 
     size = batching.max_batch_size
     costs = [cost for cost in (batching.max_batch_cost, options.max_batch_cost) if cost is not None]
     delay = batching.max_queue_delay
+    check_cost(signature, min(costs, default=None))
     return BatchPolicy(
         max_batch_size=size if options.max_batch_size is None else min(size, options.max_batch_size),
         max_queue_delay=delay if options.max_queue_delay is None else options.max_queue_delay,

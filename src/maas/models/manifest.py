@@ -137,6 +137,17 @@ class Manifest(Description):
     files: dict[Annotated[str, AfterValidator(_check_file_name)], str]
 
 
+def check_cost(signature: Signature, max_batch_cost: int | None) -> None:
+    """Raise `BadArtifact` where one row of the greatest declared lengths is more than a batch may cost: no caller who goes by
+    the declaration should be told so."""
+    most = signature.most_elements if signature.is_batched else None
+    if max_batch_cost is not None and most is not None and most > max_batch_cost:
+        raise BadArtifact(
+            f"max_batch_cost is {max_batch_cost}; one row of the greatest declared lengths costs {most}: allow that, or declare "
+            "a smaller `max`"
+        )
+
+
 def to_yaml(model: Description) -> str:
     tree = model.model_dump(mode="json")
     return yaml.dump(tree, Dumper=_PlainDumper, sort_keys=False, allow_unicode=True, width=110)

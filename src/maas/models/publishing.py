@@ -19,7 +19,7 @@ from pathlib import Path
 
 from maas import runtimes
 from maas.errors import BadArtifact, InvalidRequest
-from maas.models.manifest import Description, Manifest, to_yaml
+from maas.models.manifest import Description, Manifest, check_cost, to_yaml
 from maas.models.repository import Repository, StoredVersion, read_version
 from maas.models.verification import verify
 from maas.runtimes.contract import MANIFEST, Artifact, Placement
@@ -45,6 +45,7 @@ def publish(
     `ModelFailed` or `WorkerDied` where the version cannot be proven; the repository is then as before.
     """
     _check_names(repository, name, version)
+    check_cost(description.signature, description.batching.max_batch_cost)
     repository.root.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=".publishing-", dir=repository.root))
     try:

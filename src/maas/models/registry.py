@@ -7,11 +7,13 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
+import numpy as np
+
 from maas.config import Configuration, ModelOptions
 from maas.errors import BadArtifact, InvalidRequest, MaasError, ModelNotFound, ModelNotReady
 from maas.models.live import LiveVersion, VersionState
 from maas.models.repository import Repository, StoredVersion
-from maas.types import check_model_name, clip, highest_version
+from maas.types import CurvePoint, check_model_name, clip, highest_version
 
 _LEAST_SLOWDOWN = 0.01  # seconds; what is less is noise, or nobody's trouble
 
@@ -108,12 +110,13 @@ class Registry:
             return ""
         if old is None or old.state is not VersionState.READY or not _is_higher(fresh, old):
             return ""
-        least = max(old.row_seconds * options.max_slowdown, old.row_seconds + _LEAST_SLOWDOWN)
-        if fresh.row_seconds <= least:
+        row = fresh.curve[0]
+        before = _seconds_of_row(old.curve, row.elements)
+        if row.seconds <= max(before * options.max_slowdown, before + _LEAST_SLOWDOWN):
             return ""
         return (
-            f"one row takes it {fresh.row_seconds * 1e3:.3g} ms, over {options.max_slowdown:g} times the "
-            f"{old.row_seconds * 1e3:.3g} ms of version {old.version}, which goes on serving (max_slowdown)"
+            f"one row takes it {row.seconds * 1e3:.3g} ms, over {options.max_slowdown:g} times the "
+            f"{before * 1e3:.3g} ms of version {old.version}, which goes on serving (max_slowdown)"
         )
 
     # ── what changes while it serves ─────────────────────────────────────────────────────────────────────────
@@ -351,6 +354,17 @@ class Registry:
             return ModelNotFound(f"there is no model {clip(name)!r}")
         wanted = "default version" if version is None else f"version {clip(version)!r}"
         return ModelNotFound(f"model {name!r} has no {wanted}; it has {known}")
+
+
+def _seconds_of_row(curve: Sequence[CurvePoint], elements: int) -> float:
+    """What one row of so many elements takes: in line between lengths that were measured, beyond the longest in proportion, and
+    as long as the shortest where it is shorter yet."""
+    rows = sorted((point for point in curve if point.rows == 1), key=lambda point: point.elements)
+    longest = rows[-1]
+    if elements > longest.elements:
+        return longest.seconds * elements / longest.elements
+    lengths, seconds = [row.elements for row in rows], [row.seconds for row in rows]
+    return float(np.interp(elements, lengths, seconds))
 
 
 def _pinned(configuration: Configuration) -> dict[str, str]:
