@@ -114,6 +114,17 @@ def test_image_runs_as_an_ordinary_user_and_tells_its_health() -> None:
     assert instructions["CMD"] == '["serve", "--config", "/etc/maas/production.yaml"]'
 
 
+def test_image_has_the_engines_that_are_asked_for() -> None:
+    """The build argument EXTRAS is one of the extras unless told, the one of the compose file too; the example names such."""
+    dockerfile = (ROOT / "Dockerfile").read_text()
+    (default,) = re.findall(r'^ARG EXTRAS="(.*)"$', dockerfile, re.MULTILINE)
+    (example,) = re.findall(r"--build-arg EXTRAS=(\S+)", dockerfile)
+    assert default == "torch"
+    assert COMPOSE["services"]["maas"]["build"]["args"] == {"EXTRAS": f"${{MAAS_EXTRAS:-{default}}}"}
+    assert {"server", *example.split(",")} <= PROJECT["optional-dependencies"].keys()
+    assert '".[server,${EXTRAS}]"' in dockerfile
+
+
 def test_everything_the_image_copies_exists_and_is_sent() -> None:
     """Each source of a COPY is in the repository and let through by .dockerignore."""
     sent = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
