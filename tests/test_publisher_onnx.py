@@ -102,6 +102,8 @@ def test_examples_may_be_given(publish: Publish, unproven: None, tmp_path: Path,
         (["batch", 3], "float32[batch, 3]"),
         (["N", 3], "float32[batch, 3]"),
         ([None, 3], "float32[batch, 3]"),
+        (["s77", "s27"], "float32[batch, s27]"),
+        (["unk__5", 3], "float32[batch, 3]"),
         (["batch", "Seq-Len"], "float32[batch, seq_len]"),
         (["batch", "2*s"], "float32[batch, dim_2_s]"),
         (["time", 3], "float32[time, 3]"),
@@ -113,7 +115,8 @@ def test_examples_may_be_given(publish: Publish, unproven: None, tmp_path: Path,
 def test_dimensions_are_those_of_the_file(
     publish: Publish, unproven: None, tmp_path: Path, dims: Dims, declared: str
 ) -> None:
-    """A first dimension without a name, or named as batches are, is the batch; other names are variable, numbers fixed."""
+    """A first dimension without a name, or named as batches are, or numbered, is the batch; other names are variable, numbers
+    fixed."""
     stored = publish(doubling(tmp_path / "m.onnx", dims))
     assert stored.manifest.inputs == {"x": declared}
     assert golden(stored).inputs["x"].ndim == len(dims or ())

@@ -1,7 +1,7 @@
 """An ONNX file as its author has it: what it declares, and the files of a version from it, with golden samples that it answers.
 
-ONNX names its dimensions as it likes. Here `batch` is a first dimension that it names so or not at all, other names stay
-variable dimensions, numbers are fixed.
+ONNX names its dimensions as it likes. Here `batch` is a first dimension that it names so or not at all, or that an exporter has
+numbered; other names stay variable dimensions, numbers are fixed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from maas.runtimes.contract import Artifact, Placement
 from maas.runtimes.golden import GoldenSample, save_golden
 from maas.types import BATCH, DTYPES, Signature, Tensors, clip
 
-_BATCH_NAMES = ("batch", "batch_size", "batchsize", "bs", "n")
+# As people call it, and as exporters do that were told no name: `s77` of PyTorch, `unk__5` of TensorFlow's.
+_BATCH = re.compile(r"batch|batch_?size|bs|n|[su]\d+|unk__\d+|\w+_dynamic_axes_\d+", re.IGNORECASE)
 _TENSOR = re.compile(r"tensor\((\w+)\)")
 _ELEMENTS = {"float": "float32", "double": "float64", "string": "bytes"}  # where the names differ from ours
 
@@ -108,7 +109,7 @@ def _declaration(kind: str, node: Any) -> str:
 def _dim(kind: str, tensor: str, dtype: str, axis: int, dim: object) -> str:
     if isinstance(dim, int):
         return str(dim)
-    if axis == 0 and (not dim or str(dim).lower() in _BATCH_NAMES):
+    if axis == 0 and (not dim or _BATCH.fullmatch(str(dim))):
         return BATCH
     if not dim:
         raise InvalidRequest(
