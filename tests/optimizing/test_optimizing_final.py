@@ -73,6 +73,7 @@ def test_finalists_are_loaded_together_and_measured_in_turns() -> None:
     assert measured[0].samples_per_second < measured[1].samples_per_second < measured[2].samples_per_second
     assert measured[0].latency > 0.012
     assert {each.memory for each in measured} == {77}
+    assert all(each.is_final for each in found)
 
 
 @pytest.mark.parametrize(

@@ -150,7 +150,7 @@ def _row(result: Result) -> tuple[str, ...]:
         *numbers,
         "–" if result.error is None else f"{result.error:.1e}",
         "–" if result.metric_loss is None else f"{result.metric_loss:.2f}",
-        result.refusal or "accepted",
+        result.refusal or ("accepted, in turns" if result.is_final else "accepted"),
     )
 
 

@@ -48,6 +48,7 @@ class _Finalist:
                 samples_per_second=found.samples_per_second,
                 latency=found.latency,
             ),
+            is_final=True,
         )
 
 

@@ -42,7 +42,8 @@ class Measurement:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One line of the table. `refusal` says why it is not to be chosen; empty where it may be."""
+    """One line of the table. `refusal` says why it is not to be chosen; empty where it may be. `is_final`: it was measured in
+    turns with the others that are, so that only their numbers may be held against each other."""
 
     label: str
     instances: int
@@ -51,6 +52,7 @@ class Result:
     error: float | None = None
     metric_loss: float | None = None
     refusal: str = ""
+    is_final: bool = False
 
 
 @dataclass(frozen=True, slots=True)

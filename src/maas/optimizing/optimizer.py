@@ -199,27 +199,31 @@ class _Bench:
             await self._try(form, place, number, len(rest))
 
     async def _decide(self, forms: Sequence[_Form]) -> tuple[Result, Result]:
-        """By turns, whose results replace those of the finalists; memory is as it was."""
+        """By turns, but for memory, which is as it was."""
         results = [result for form in forms for result in form.results]
         field = finalists(results, _baseline(self._parent, results), self._wish.target)
         if self._wish.target != "memory" and len(field) > 1:
-            self._tell(0, 1, "the best in turns")
-            forms_of = {id(result): form for form in forms for result in form.results}
-
-            def load(result: Result) -> AbstractAsyncContextManager[list[Instance]]:
-                stored = forms_of[id(result)].stored
-                assert stored is not None, "it was measured"
-                return self._running(stored, (result.instances, result.threads))
-
-            final = await in_turns(field, load, self._batching, self._generator, self._wish.seconds)
-            for before, after in zip(field, final, strict=True):
-                of_form = forms_of[id(before)].results
-                of_form[of_form.index(before)] = after
-            field = final
+            field = await self._measure_in_turns(field, forms)
             _check_parent(field[0])
         winner = best(field, self._wish.target)
         assert winner is not None, "the parent itself is one"
         return field[0], winner
+
+    async def _measure_in_turns(self, field: Sequence[Result], forms: Sequence[_Form]) -> list[Result]:
+        """What the finalists do in turns, which is in the place of their results then."""
+        self._tell(0, 1, "the best in turns")
+        owners = {id(result): form for form in forms for result in form.results}
+
+        def load(result: Result) -> AbstractAsyncContextManager[list[Instance]]:
+            stored = owners[id(result)].stored
+            assert stored is not None, "it was measured"
+            return self._running(stored, (result.instances, result.threads))
+
+        final = await in_turns(field, load, self._batching, self._generator, self._wish.seconds)
+        for before, after in zip(field, final, strict=True):
+            own = owners[id(before)].results
+            own[own.index(before)] = after
+        return final
 
     async def _learn(self, reference: _Form) -> None:
         """What the parent answers to what is no golden sample, and how long it takes."""
