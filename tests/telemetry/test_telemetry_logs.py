@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tests.api.harness import recorded_logs
 
 from maas.telemetry import logs
-from maas.telemetry.logs import LogWriter, logging_to
+from maas.telemetry.logs import LogWriter, logging_to, set_level, write_soon
 
 INJECTIONS = {
     "new lines": 'a\r\n{"event": "forged"}\n',
@@ -28,6 +28,16 @@ INJECTIONS = {
     "right to left": "\u202eevil",
     "a megabyte": "x" * (1 << 20),
 }
+
+
+class Numbered:
+    """A line that is no event."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def render(self, at: float) -> str:
+        return f'{{"event": "line", "number": {self.number}}}'
 
 
 @pytest.mark.parametrize("case", INJECTIONS)
@@ -95,16 +105,22 @@ def test_value_that_cannot_be_shown_does_not_end_the_log() -> None:
         def __repr__(self) -> str:
             raise RuntimeError("no")
 
+    class Broken(Numbered):
+        def render(self, at: float) -> str:
+            raise RuntimeError("no")
+
     itself: list[object] = []
     itself.append(itself)
     with recorded_logs() as lines:
         log = structlog.get_logger()
         log.info("first", value=Unspeakable())
         log.info("second", value=itself)
+        write_soon(Broken(1))
         log.info("third")
     assert [(line["event"], line.get("problem")) for line in lines] == [
         ("first", "RuntimeError"),
         ("second", "RecursionError"),
+        ("line", "RuntimeError"),
         ("third", None),
     ]
 
@@ -158,6 +174,46 @@ def test_configuration_is_undone_at_the_end() -> None:
     assert not structlog.is_configured()
 
 
+def test_lines_and_events_are_written_in_their_order() -> None:
+    """A line that is written soon stands before the event that came after it."""
+    with recorded_logs() as lines:
+        log = structlog.get_logger()
+        for number in range(0, 600, 2):
+            write_soon(Numbered(number))
+            log.info("event", number=number + 1)
+    assert [line["number"] for line in lines] == list(range(600))
+
+
+def test_line_is_written_without_an_event_behind_it() -> None:
+    """What is written soon is there a moment later, though nothing follows."""
+    stream = io.StringIO()
+    with logging_to(stream):
+        write_soon(Numbered(1))
+        deadline = time.monotonic() + 10
+        while not stream.getvalue() and time.monotonic() < deadline:
+            time.sleep(0.001)
+        assert json.loads(stream.getvalue()) == {"event": "line", "number": 1}
+
+
+def test_lines_are_of_level_info() -> None:
+    """Where the least level is above `info`, now or from now on, lines are not written."""
+    with recorded_logs("warning") as lines:
+        write_soon(Numbered(1))
+        set_level("info")
+        write_soon(Numbered(2))
+        set_level("error")
+        write_soon(Numbered(3))
+    assert [line["number"] for line in lines] == [2]
+
+
+def test_line_without_a_log_goes_nowhere() -> None:
+    """Outside of `logging_to`, where a library may call, nothing is written and nothing breaks."""
+    with recorded_logs() as lines:
+        pass
+    write_soon(Numbered(1))
+    assert lines == []
+
+
 class BlockedStream(io.StringIO):
     """A terminal that nobody reads, until it is released."""
 
@@ -172,8 +228,9 @@ class BlockedStream(io.StringIO):
         return super().write(text)
 
 
-def test_blocked_stream_does_not_block_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
-    """While the stream blocks, events are queued up to the limit, then dropped at once, and their number is logged."""
+@pytest.mark.parametrize("kind", ["events", "lines"])
+def test_blocked_stream_does_not_block_the_caller(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    """While the stream blocks, all that comes is queued up to the limit, then dropped at once, and its number is logged."""
     monkeypatch.setattr(logs, "_QUEUE_SIZE", 100)
     stream = BlockedStream()
     writer = LogWriter(stream)
@@ -182,12 +239,15 @@ def test_blocked_stream_does_not_block_the_caller(monkeypatch: pytest.MonkeyPatc
     assert stream.reached.wait(10)
     started = time.monotonic()
     for number in range(1000):
-        writer.put({"event": "flood", "number": number})
+        if kind == "events":
+            writer.put({"event": "line", "number": number})
+        else:
+            writer.put_line(Numbered(number))
     assert time.monotonic() - started < 1
     stream.released.set()
     writer.stop()
     lines = [json.loads(line) for line in stream.getvalue().splitlines()]
-    assert [line["event"] for line in lines] == ["first", *["flood"] * 100, "log_events_dropped"]
+    assert [line["event"] for line in lines] == ["first", *["line"] * 100, "log_events_dropped"]
     assert (lines[-1]["count"], lines[-1]["level"]) == (900, "warning")
     assert [line["number"] for line in lines[1:-1]] == list(range(100))
 

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
+import structlog
+from hypothesis import given
+from hypothesis import strategies as st
 from tests.api.harness import Model, in_loop, recorded_logs, serving
 
+from maas.api.request_id import plain_id
 from maas.batching.request import Timings
 from maas.errors import MaasError, ModelFailed, QueueFull
 from maas.telemetry import requests
 from maas.telemetry.metrics import Metrics
-from maas.telemetry.requests import AccessPolicy, RequestRecorder
+from maas.telemetry.requests import AccessPolicy, AnsweredLine, RequestRecorder
 
 VERSION = ("double", "3")
 
@@ -40,6 +46,40 @@ def test_access_log_has_every_answered_request() -> None:
         "total_ms": 10.0,
     }
     assert second["request_id"] == "r1"
+
+
+SECONDS = st.floats(0, 1e5)
+
+
+@given(
+    request_id=st.binary(max_size=140).filter(plain_id)
+    | st.sampled_from([b'"', b"\\", b'"},{"a":"', b"\\u0041"]),
+    queue=SECONDS,
+    compute=SECONDS,
+    total=SECONDS,
+    at=st.floats(0, 2e9),
+    is_slow=st.booleans(),
+)
+def test_line_of_an_answered_request_reads_as_structlog_would_write_it(
+    request_id: bytes, queue: float, compute: float, total: float, at: float, is_slow: bool
+) -> None:
+    """Put together by hand, it has the names, in their order, and the values of an event."""
+    render = structlog.processors.JSONRenderer(ensure_ascii=True)
+    event = {
+        "model": "double/3",
+        "request_id": request_id.decode(),
+        "queue_ms": round(queue * 1e3, 3),
+        "compute_ms": round(compute * 1e3, 3),
+        "total_ms": round(total * 1e3, 3),
+        "event": "request_slow" if is_slow else "request_answered",
+        "level": "info",
+        "timestamp": at,
+    }
+    line = AnsweredLine(VERSION, request_id, queue, compute, total, is_slow).render(at)
+    found, expected = (json.loads(text, object_pairs_hook=list) for text in (line, render(None, "", event)))
+    assert found == expected
+    assert line.isascii()
+    assert line.isprintable()
 
 
 def test_share_of_answered_requests_is_logged(monkeypatch: pytest.MonkeyPatch) -> None:
