@@ -7,13 +7,14 @@ from fastapi import FastAPI, Request, Response
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 import maas
 from maas.api import admin, native, open_inference
 from maas.api.codec import Codec
 from maas.api.docs import add_docs
 from maas.api.door import render_error
-from maas.api.endpoint import InferenceEndpoint
+from maas.api.endpoint import InferenceEndpoint, is_inference
 from maas.api.errors import headers_of, public, status_of
 from maas.api.openapi import document_of
 from maas.api.request_id import RequestIds, request_id_of
@@ -32,6 +33,18 @@ _TAGS = [
 ]
 
 
+class Application(FastAPI):
+    """Inference goes past FastAPI's middlewares and router, which take longer than the request; all else goes by them."""
+
+    inference: InferenceEndpoint
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if is_inference(scope):
+            await self.inference(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
+
+
 def create_app(
     gateway: Gateway,
     codec: Codec,
@@ -40,8 +53,8 @@ def create_app(
     *,
     allow_control: bool = False,
 ) -> FastAPI:
-    """The whole HTTP surface. The hot routes come first: routing looks at them in order."""
-    app = FastAPI(
+    """The whole HTTP surface. The router knows the paths of inference too, to say which method they take."""
+    app = Application(
         title="maas",
         description="Models as a service.",
         version=maas.__version__,
@@ -51,10 +64,8 @@ def create_app(
         openapi_tags=_TAGS,
         generate_unique_id_function=_operation_id,
     )
-    app.router.routes[:0] = [
-        Route(path, InferenceEndpoint(operation, gateway, codec, recorder), methods=["POST"])
-        for path, operation in INFERENCE
-    ]
+    app.inference = InferenceEndpoint(gateway, codec, recorder)
+    app.router.routes[:0] = [Route(path, app.inference, methods=["POST"]) for path, _ in INFERENCE]
     app.include_router(native.catalogue(gateway))
     app.include_router(open_inference.metadata(gateway))
     app.include_router(admin.operations(metrics))

@@ -16,8 +16,6 @@ from maas.gateway import Gateway
 from maas.models.live import LiveVersion
 from maas.telemetry.requests import RequestRecorder
 
-LATE = "maas.late"
-"""Where a request's scope has how many seconds ago it came, where it was not looked at at once."""
 _RETRY_SECONDS = 1.0  # where the server as a whole is full, no queue says when it will not be
 
 

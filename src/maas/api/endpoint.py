@@ -1,82 +1,94 @@
 """The ASGI driver of the hot routes, for every server and every request that the fast lane does not take.
 
-It sits on the application's router directly, for a validated FastAPI operation costs more than the model does.
+The application has it before its middlewares and its router, for a validated FastAPI operation costs more than the model does.
 """
 
 from __future__ import annotations
 
 import time
-from typing import Generic
+from typing import Any
 
 from starlette.types import Receive, Scope, Send
 
 from maas.api.body import Body
 from maas.api.codec import Codec
-from maas.api.door import LATE
 from maas.api.exchange import Exchange, Reply
-from maas.api.operation import F, Operation, Payload
-from maas.api.request_id import request_id_of
-from maas.api.terms import read_asked
+from maas.api.operation import Payload
+from maas.api.request_id import HEADER, choose_request_id, new_request_id
+from maas.api.routes import Target, find_target
+from maas.api.terms import Asked, read_asked
 from maas.batching.request import Answer
 from maas.errors import Draining
 from maas.gateway import Gateway, Terms
 from maas.models.live import LiveVersion
 from maas.telemetry.requests import RequestRecorder
 
+# What a server of ours has found out by a request's head, in its scope.
+TARGET = "maas.target"
+ASKED = "maas.asked"  # None where it cannot be read, which is for the endpoint to say
+LATE = "maas.late"  # seconds that the request had waited when it was first looked at
 
-class InferenceEndpoint(Generic[F]):
-    """An ASGI application for the path parameters `model` and, where the route has it, `version`."""
 
-    def __init__(
-        self, operation: Operation[F], gateway: Gateway, codec: Codec, recorder: RequestRecorder
-    ) -> None:
-        self._operation = operation
+def is_inference(scope: Scope) -> bool:
+    """Whether the request is for the endpoint; its target is in the scope then."""
+    if scope["type"] != "http" or scope["method"] != "POST":
+        return False
+    if TARGET not in scope:
+        scope[TARGET] = find_target(scope["path"].removeprefix(scope.get("root_path", "")))
+    return scope[TARGET] is not None
+
+
+class InferenceEndpoint:
+    """An ASGI application for requests that are inference."""
+
+    def __init__(self, gateway: Gateway, codec: Codec, recorder: RequestRecorder) -> None:
         self._gateway = gateway
         self._codec = codec
         self._recorder = recorder
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        started = time.monotonic() - scope.get(LATE, 0.0)
-        request_id = request_id_of(scope).encode()
-        exchange = Exchange(self._gateway, self._recorder, self._operation, request_id, Terms(started))
+        terms = Terms(time.monotonic() - scope.get(LATE, 0.0))
+        target: Target = scope[TARGET]
+        asked: Asked | None = scope.get(ASKED)
+        headers = scope["headers"]
+        request_id = choose_request_id(headers) if asked is None else asked.request_id or new_request_id()
+        exchange = Exchange(self._gateway, self._recorder, target.operation, request_id, terms)
         body = self._codec.new_body()
         try:
-            answer, payload = await self._ask(exchange, scope, receive, body)
+            live = exchange.open(target.model, target.version)
+            asked = asked or read_asked(headers)
+            exchange.agree(asked)
+            await body.read(receive, headers, live.body_limit)
+            reply = exchange.answered(*await self._ask(exchange, target, live, body, asked.json_size))
         except Exception as error:
-            await _respond(send, exchange.failed(error))
-        else:
-            await _respond(send, exchange.answered(answer, payload))
+            reply = exchange.failed(error)
         finally:
             body.release()
+        await _respond(send, reply, request_id)
 
     async def _ask(
-        self, exchange: Exchange[F], scope: Scope, receive: Receive, body: Body
+        self, exchange: Exchange[Any], target: Target, live: LiveVersion, body: Body, json_size: int | None
     ) -> tuple[Answer, Payload]:
-        named, headers = scope["path_params"], scope["headers"]
-        live = exchange.open(named["model"], named.get("version"))
-        asked = read_asked(headers)
-        exchange.agree(asked)
-        await body.read(receive, headers, live.body_limit)
         try:
-            return await self._infer(exchange, live, body, asked.json_size)
+            return await self._infer(exchange, live, body, json_size)
         except Draining:
             # Another version may have taken the place of the one that was meant while the body came in.
-            live = exchange.open(named["model"], named.get("version"))
-            return await self._infer(exchange, live, body, asked.json_size)
+            live = exchange.open(target.model, target.version)
+            return await self._infer(exchange, live, body, json_size)
 
     async def _infer(
-        self, exchange: Exchange[F], live: LiveVersion, body: Body, json_size: int | None
+        self, exchange: Exchange[Any], live: LiveVersion, body: Body, json_size: int | None
     ) -> tuple[Answer, Payload]:
         deadline = exchange.terms.deadline_for(live)
-        call = await self._codec.parse(self._operation, live, body, json_size, deadline)
+        call = await self._codec.parse(exchange.operation, live, body, json_size, deadline)
         exchange.heed(call)
         answer = await self._gateway.infer(live, call.inputs, exchange.terms)
         deadline = exchange.terms.deadline_for(live)
-        return answer, await self._codec.render(self._operation, live, call.form, answer, deadline)
+        return answer, await self._codec.render(exchange.operation, live, call.form, answer, deadline)
 
 
-async def _respond(send: Send, reply: Reply) -> None:
+async def _respond(send: Send, reply: Reply, request_id: bytes) -> None:
     length = (b"content-length", b"%d" % len(reply.content))
-    headers = [*reply.fields.headers, *reply.extra, length]
+    headers = [*reply.fields.headers, *reply.extra, length, (HEADER, request_id)]
     await send({"type": "http.response.start", "status": reply.status, "headers": headers})
     await send({"type": "http.response.body", "body": reply.content})

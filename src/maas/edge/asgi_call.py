@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from starlette.types import ASGIApp, Message, Scope
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
-from maas.api.door import LATE
+from maas.api.endpoint import ASKED, LATE, TARGET
 from maas.edge.answer import JOINED
 from maas.edge.head import split_target
 
@@ -94,6 +94,8 @@ class AsgiCall:
             "query_string": query,
             "headers": list(head.headers),  # the application's own: the head may be another request's too
             "state": connection.app_state.copy(),
+            TARGET: head.target,
+            ASKED: head.asked,
             LATE: cycle.late,
         }
 
@@ -178,7 +180,10 @@ class AsgiCall:
         elif self._is_chunked:
             body = self._chunk(body, more=more)
         head, self._head = self._head, b""
-        if len(body) <= JOINED:
+        if head and not more and len(body) <= JOINED:
+            connection = self._cycle.connection
+            connection.edge.outbox.add(connection.loop, connection.transport, head + body)
+        elif len(body) <= JOINED:
             self._write(head + body)
         else:
             self._write(head)
