@@ -28,6 +28,9 @@ TARGET = "maas.target"
 ASKED = "maas.asked"  # None where it cannot be read, which is for the endpoint to say
 LATE = "maas.late"  # seconds that the request had waited when it was first looked at
 
+REPLY = "maas.reply"
+"""Our extension of ASGI: a server that has it in the scope takes a `reply` and its `request_id` in one message of that type."""
+
 
 def is_inference(scope: Scope) -> bool:
     """Whether the request is for the endpoint; its target is in the scope then."""
@@ -64,7 +67,10 @@ class InferenceEndpoint:
             reply = exchange.failed(error)
         finally:
             body.release()
-        await _respond(send, reply, request_id)
+        if REPLY in scope.get("extensions", ()):
+            await send({"type": REPLY, "reply": reply, "request_id": request_id})
+        else:
+            await _respond(send, reply, request_id)
 
     async def _ask(
         self, exchange: Exchange[Any], target: Target, live: LiveVersion, body: Body, json_size: int | None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from starlette.types import ASGIApp, Message, Scope
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
-from maas.api.endpoint import ASKED, LATE, TARGET
+from maas.api.endpoint import ASKED, LATE, REPLY, TARGET
 from maas.edge.answer import JOINED
 from maas.edge.head import split_target
 
@@ -94,6 +94,7 @@ class AsgiCall:
             "query_string": query,
             "headers": list(head.headers),  # the application's own: the head may be another request's too
             "state": connection.app_state.copy(),
+            "extensions": {REPLY: {}},
             TARGET: head.target,
             ASKED: head.asked,
             LATE: cycle.late,
@@ -130,7 +131,10 @@ class AsgiCall:
         if cycle.disconnected:
             return
         kind = message["type"]
-        if kind == "http.response.start" and not cycle.response_started:
+        if kind == REPLY and not cycle.response_started:
+            cycle.reply(message["reply"], message["request_id"])
+            self.notify()
+        elif kind == "http.response.start" and not cycle.response_started:
             self._start_response(message["status"], message.get("headers", ()))
         elif kind == "http.response.body" and cycle.response_started and not cycle.response_complete:
             self._send_body(message.get("body", b""), more=message.get("more_body", False))
