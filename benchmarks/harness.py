@@ -25,6 +25,7 @@ import maas
 from maas import runtimes
 from maas.models.repository import Repository
 from maas.runtimes.contract import Artifact, Placement, Runner
+from maas.workers.heap import keep_freed
 
 CODE = "benchmarks"
 SHORTEST, LONGEST = 8, 128  # tokens of the encoder's requests
@@ -55,7 +56,8 @@ def publish_encoder(repository: Path) -> None:
 
 
 def load_runner(repository: Path, name: str, threads: int = 1) -> Runner:
-    """The served version's own runner, in this process: what the model does without a server."""
+    """The served version's own runner, in this process: what the model does without a server, with the heap of one."""
+    keep_freed()
     torch.set_num_threads(threads)
     stored = Repository(repository).read(name)
     manifest = stored.manifest

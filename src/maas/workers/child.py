@@ -32,11 +32,13 @@ from maas.types import Array, Signature, Tensors, TensorSpec
 from maas.workers.channel import close_all, new_buffer, receive, send
 from maas.workers.failures import describe, translate
 from maas.workers.frames import Frame, Load, Loaded, Ping, Pong, Ran, Release, Run
+from maas.workers.heap import give_back, keep_freed
 from maas.workers.slab import Slab
 from maas.workers.warm_up import warm_up
 
 _MAX_EXAMPLE_ELEMENTS = 2048
 _MAX_EXAMPLE_BYTES = 32 << 10
+_WARM_PINGS = 2  # which come every second
 
 
 def serve(sock: socket.socket) -> None:
@@ -58,6 +60,8 @@ def _serve(sock: socket.socket) -> None:
             elif isinstance(frame, Run) and model is not None:
                 answer, fresh = model.run(frame, descriptors)
             elif isinstance(frame, Ping):
+                if model is not None:
+                    model.cool()
                 answer = Pong()
             elif isinstance(frame, Release) and model is not None:
                 model.release()
@@ -79,6 +83,7 @@ class Model:
         self._max_answer_bytes = max_answer_bytes
         self._inputs: Slab | None = None
         self._outputs: Slab | None = None
+        self._warmth = _WARM_PINGS
 
     @classmethod
     def load(cls, frame: Load) -> tuple[Model, Loaded]:
@@ -93,6 +98,7 @@ class Model:
             Artifact(directory, signature, frame.options, frame.allow_code),
             Placement(frame.device, frame.threads),
         )
+        keep_freed()
         samples = load_golden(directory, signature, allow_non_finite=frame.allow_non_finite)
         self_test(runner, signature, samples, frame.tolerances)
         curve = warm_up(runner, signature, samples[0], frame.max_batch_size, frame.max_batch_cost)
@@ -102,6 +108,7 @@ class Model:
 
     def run(self, frame: Run, descriptors: list[int]) -> tuple[Ran, list[int]]:
         """Run one batch; also the descriptor of the output slab where the gateway does not have it yet."""
+        self._warmth = _WARM_PINGS
         if descriptors:
             slab = Slab.attach(descriptors[0])
             if self._inputs is not None:
@@ -120,6 +127,12 @@ class Model:
         is_finite = all(np.isfinite(array).all() for array in declared if array.dtype.kind == "f")
         places, fresh = self._place(outputs)
         return Ran(places, compute, is_finite), fresh
+
+    def cool(self) -> None:
+        """Another second has gone by: where nothing was run in the last ones, what batches have left is given back, once."""
+        self._warmth -= 1
+        if self._warmth == 0:
+            give_back()
 
     def release(self) -> None:
         """Free the slabs; the next batch brings a new one and takes a new one."""
