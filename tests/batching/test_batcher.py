@@ -326,6 +326,28 @@ def test_model_with_too_few_rows_fails_its_batch_only() -> None:
     run_virtual(scenario())
 
 
+def test_next_batch_runs_while_the_last_is_answered() -> None:
+    """What waits is sent off before answers are written, for an instance must not wait for callers to be served."""
+
+    async def scenario() -> None:
+        instance = FakeInstance(SIGNATURE, seconds=1.0)
+        async with serving(instance, policy=BatchPolicy(max_batch_size=2)) as caller:
+            running_when_answered = []
+
+            def complete(_: Outcome) -> None:
+                running_when_answered.append(len(instance.batches))
+
+            for number in range(5):
+                deadline = asyncio.get_running_loop().time() + 60
+                caller.batcher.submit(Request({"x": np.array([number], np.float32)}, 1, deadline, complete))
+            await asyncio.sleep(10)
+            assert running_when_answered == [2, 2, 3, 3, 3]
+            assert caller.batcher.statistics().running == 0
+            assert caller.batcher.statistics().idle == 1
+
+    run_virtual(scenario())
+
+
 def test_detached_instance_gets_no_further_batch() -> None:
     """A dying instance that is detached during its batch is not used again; another takes over when it comes."""
 

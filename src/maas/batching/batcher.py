@@ -17,6 +17,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 from math import prod
 from operator import attrgetter
@@ -285,7 +286,7 @@ class Batcher:
 
     async def _run(self, batch: Batch) -> None:
         try:
-            await self._execution.run(batch.instance, batch.requests)
+            await self._execution.run(batch.instance, batch.requests, partial(self._free, batch))
         except (InstanceGone, WorkerDied, ComputeTimeout) as error:
             for request in batch.requests:
                 self._settle_death(request, error)
@@ -316,13 +317,20 @@ class Batcher:
         soonest = self._clock() + self._pace.seconds_for(request.rows, prod(request.lengths))
         return self._admission.is_idempotent and soonest <= request.deadline
 
+    def _free(self, batch: Batch) -> bool:
+        """Its instance may have the next batch; whether there is something for one."""
+        if batch in self._running:
+            self._running.discard(batch)
+            self._permits.release()
+            if batch.instance in self._instances:
+                self._idle[batch.instance] = batch if self._queue else None
+            self._changed.set()
+        return bool(self._queue)
+
     def _end(self, batch: Batch) -> None:
-        self._running.discard(batch)
+        self._free(batch)
         self._running_count -= len(batch.requests)
         self._forecast.renew()
-        self._permits.release()
-        if batch.instance in self._instances:
-            self._idle[batch.instance] = batch if self._queue else None
         self._changed.set()
 
     def fail_waiting(self, error: MaasError) -> None:

@@ -9,6 +9,7 @@ of the requests that are left.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
@@ -25,6 +26,10 @@ from maas.types import Array, Signature, Tensors
 
 # How long a size that did not fit is avoided. Memory comes back, and rows need not be of one size.
 _SAFE_SECONDS = 60.0
+_PASSES = 2  # of the loop, in which a batch is decided and sent
+# Seconds of a batch before whose answers the next one is sent. Of models that are faster the gateway is what callers wait
+# for, and it does better with batches that are larger.
+_LONG = 1e-3
 
 _rows = attrgetter("rows")
 _lengths = attrgetter("lengths")
@@ -67,6 +72,11 @@ class BatchObservation:
     padding: int = 0
 
 
+def _keep() -> bool:
+    """The instance is not free yet."""
+    return False
+
+
 class Execution:
     """Runs batches of one version; one call of `run` for each instance at a time."""
 
@@ -84,13 +94,19 @@ class Execution:
         self._safe_rows = 0  # the most rows that are known to fit, until `_safe_until`; 0 while all did
         self._safe_until = 0.0
 
-    async def run(self, instance: Instance, requests: Sequence[Request]) -> None:
+    async def run(self, instance: Instance, requests: Sequence[Request], free: Callable[[], bool]) -> None:
         """Complete every request, unless `InstanceGone`, `WorkerDied` or `ComputeTimeout` is raised; the requests over
-        which a process ended have one more on their `deaths`."""
-        for portion in self._portions(requests):
-            await self._run(instance, portion)
+        which a process ended have one more on their `deaths`.
 
-    async def _run(self, instance: Instance, requests: Sequence[Request]) -> None:
+        `free` is called where `instance` has no more to do before the requests are completed, and says whether others wait
+        for it: their batch is sent off first, so that it is run while these are answered.
+        """
+        for portion in self._portions(requests):
+            await self._run(instance, portion, free if len(portion) == len(requests) else _keep)
+
+    async def _run(
+        self, instance: Instance, requests: Sequence[Request], free: Callable[[], bool] = _keep
+    ) -> None:
         pending = [request for request in requests if not request.is_done]
         if not pending:
             return
@@ -101,8 +117,6 @@ class Execution:
         started = self._clock()
         try:
             result = await instance.run([request.inputs for request in pending], rows)
-            self._observe_pace(pending, rows, started)
-            self._scatter(pending, result)
         except InstanceGone:
             raise
         except (WorkerDied, ComputeTimeout):
@@ -113,6 +127,20 @@ class Execution:
             if isinstance(error, OutOfMemory):
                 self._note_out_of_memory(rows)
             await self._split_up(instance, pending, error)
+            return
+        self._observe_pace(pending, rows, started)
+        if result.compute >= _LONG and free():
+            for _ in range(_PASSES):
+                await asyncio.sleep(0)
+        self._answer(pending, result)
+
+    def _answer(self, requests: Sequence[Request], result: BatchResult) -> None:
+        """The instance may be busy with others by now, so nothing is run again: an answer that is none fails them all."""
+        try:
+            self._scatter(requests, result)
+        except Exception as error:
+            for request in requests:
+                request.finish(error)
 
     def _observe_pace(self, requests: Sequence[Request], rows: int, started: float) -> None:
         now = self._clock()
