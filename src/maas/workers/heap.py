@@ -9,15 +9,17 @@ from __future__ import annotations
 import ctypes
 from contextlib import suppress
 
-_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of malloc.h
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 _NEVER = (1 << 31) - 1  # bytes at the end of the heap
+_LARGE = 32 << 20  # bytes: the most that glibc takes from its heap, unless it takes everything from there
 
 
 def keep_freed() -> None:
-    """From now on memory is taken from the one heap, and none of it is given back unasked."""
+    """From now on nothing is given back unasked but single tensors that are very large: where addresses are limited, the holes
+    that those leave in a heap are room that is missing."""
     with suppress(AttributeError):
         libc = ctypes.CDLL(None)
-        libc.mallopt(_M_MMAP_MAX, 0)
+        libc.mallopt(_M_MMAP_THRESHOLD, _LARGE)
         libc.mallopt(_M_TRIM_THRESHOLD, _NEVER)
 
 
