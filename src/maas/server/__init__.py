@@ -28,11 +28,16 @@ from maas.server.parts import Parts, build, log_line, prepare
 from maas.server.reloader import Reloader
 from maas.server.signals import Signals, signals
 from maas.telemetry.logs import logging_to
+from maas.workers.heap import keep_freed
 from maas.workers.launcher import Launcher
 
 # Requests in flight are many young objects, and none of them garbage: with Python's own 700 they are looked through again and
 # again, and end among the old ones.
 _GARBAGE = (20_000, 50, 100)
+_KEPT, _LARGEST = (
+    16 << 20,
+    4 << 20,
+)  # bytes: of its heap, for the next bodies; of one that is taken from there
 _MOVING_SECONDS = 5.0  # at least, in which callers with kept connections are sent to the successor
 
 
@@ -81,6 +86,7 @@ async def serve(
     parts = build(configuration, launcher)
     gc.freeze()  # what is built stays; looking through all of it for garbage would stop the loop for 50 ms
     gc.set_threshold(*_GARBAGE)
+    keep_freed(_KEPT, _LARGEST)
     reloader = Reloader(configuration, read, parts)
     http = HttpServer(parts.app, parts.edge)
     problem: MaasError | None = None
