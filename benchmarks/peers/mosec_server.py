@@ -1,4 +1,4 @@
-"""`python -m benchmarks.peers.mosec_server MODEL PORT`, in mosec's environment."""
+"""`python -m benchmarks.peers.mosec_server MODEL WORKERS BATCH PORT`, in mosec's environment."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from benchmarks.modules import Mlp, build
+from benchmarks.modules import PADDING, Encoder, Mlp, build
 from mosec import Server, Worker
 
-Request = dict[str, list[float]]
+Request = dict[str, list[Any]]
 
 
 class Echo(Worker):  # type: ignore[misc]
@@ -31,10 +31,29 @@ class Perceptron(Worker):  # type: ignore[misc]
         return [{"y": answer} for answer in answers.tolist()]
 
 
-def main(model: str, port: str) -> None:
+class Tokens(Worker):  # type: ignore[misc]
+    """A batch is as long as its longest, as most people do it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.set_num_threads(1)
+        self.model = build(Encoder)
+
+    def forward(self, data: Any) -> Any:
+        """One request, or a list of them where there are batches."""
+        rows = data if isinstance(data, list) else [data]
+        ids = [torch.tensor(each["ids"]) for each in rows]
+        with torch.inference_mode():
+            output = self.model(torch.nn.utils.rnn.pad_sequence(ids, batch_first=True, padding_value=PADDING))
+        answers = [{"output": answer} for answer in output.tolist()]
+        return answers if isinstance(data, list) else answers[0]
+
+
+def main(model: str, workers: str, batch: str, port: str) -> None:
     sys.argv = [sys.argv[0], "--address", "127.0.0.1", "--port", port]  # which mosec reads itself
     server = Server()
-    server.append_worker({"echo": Echo, "mlp": Perceptron}[model], num=1, max_batch_size=32)
+    worker = {"echo": Echo, "mlp": Perceptron, "encoder": Tokens}[model]
+    server.append_worker(worker, num=int(workers), max_batch_size=int(batch))
     server.run()
 
 

@@ -1,6 +1,6 @@
 """Servers to compare with: a bare uvicorn, which needs nothing more, and peers in environments of their own.
 
-A peer has one worker of one thread and a batch limit of 32, as most people run them. Its packages are pinned in `PEER.txt`
+By itself a peer has one worker of one thread and a batch limit of 32, as most people run them. Its packages are pinned in `PEER.txt`
 and installed below `build/peers`; torch and NumPy are those of this environment, so that all compute with the same build.
 """
 
@@ -20,22 +20,25 @@ _HERE = Path(__file__).parent
 _ROOT = _HERE.parents[1]
 _INSTALLING, _READY = 15 * 60.0, 120.0  # seconds
 
+READY = {"echo": {"x": [0.5] * 8}, "mlp": {"x": [0.5] * 16}, "encoder": {"ids": [1] * 8}}
 PATHS = {"bare uvicorn": "/", "mosec": "/inference", "litserve": "/predict"}
 
 
 @contextmanager
 def bare_uvicorn(folder: Path) -> Iterator[Serving]:
     """An ASGI application without a framework that reads the JSON and gives it back: the floor of this HTTP stack."""
-    with _serving([sys.executable, "-m", "benchmarks.peers.bare"], folder / "bare.log", "/") as server:
+    command = [sys.executable, "-m", "benchmarks.peers.bare"]
+    with _serving(command, folder / "bare.log", "/", READY["echo"]) as server:
         yield server
 
 
 @contextmanager
-def peer(name: str, model: str, folder: Path) -> Iterator[Serving]:
-    """`model` is `echo` or `mlp`."""
+def peer(name: str, model: str, folder: Path, workers: int = 1, batch: int = 32) -> Iterator[Serving]:
+    """`model` is one of `READY`."""
     python = str(_environment(name) / "bin/python")
-    command = [python, "-m", f"benchmarks.peers.{name}_server", model]
-    with _serving(command, folder / f"{name}.log", PATHS[name]) as server:
+    command = [python, "-m", f"benchmarks.peers.{name}_server", model, str(workers), str(batch)]
+    log = folder / f"{name}-{workers}-{batch}.log"
+    with _serving(command, log, PATHS[name], READY[model]) as server:
         yield server
 
 
@@ -46,7 +49,7 @@ def version_of(name: str) -> str:
 
 
 @contextmanager
-def _serving(command: list[str], log: Path, path: str) -> Iterator[Serving]:
+def _serving(command: list[str], log: Path, path: str, body: object) -> Iterator[Serving]:
     """A server that is told its port as its last argument; ready when it has answered."""
     port = free_port()
     with running([*command, str(port)], log) as process:
@@ -54,7 +57,7 @@ def _serving(command: list[str], log: Path, path: str) -> Iterator[Serving]:
         def has_answered() -> bool:
             if process.poll() is not None:
                 raise RuntimeError(f"{command[2]} ended with {process.returncode}: {log.read_text()[-2000:]}")
-            return is_answered(port, path, {"x": [0.5] * 16})
+            return is_answered(port, path, body)
 
         wait_for(has_answered, _READY, every=0.1)
         yield Serving(port, process.pid)
