@@ -8,7 +8,7 @@ REPOSITORY := models
 SECONDS    := 600
 TOLERANCE  := 1
 MINUTES    := 30
-BENCHMARKS := gateway mlp lone_request startup cost_per_request
+BENCHMARKS := gateway mlp large_bodies lone_request startup cost_per_request
 PYTHON      = $(shell for python in python3.11 python3.12 python3.13 python3; do \
                 $$python -c 'import ensurepip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
                 && echo $$python && break; done)
@@ -68,8 +68,8 @@ bench: $(INSTALLED) ## measure speed (about 5 minutes) into benchmarks/RESULTS.m
 	$(BIN)/python -m benchmarks.results
 
 # Their environments are made below build/peers when they are first asked for.
-bench-peers: $(INSTALLED) ## the same of the small models with mosec and LitServe beside
-	for name in gateway mlp; do $(BIN)/python -m benchmarks.$$name --peers --json build/bench/$$name.json || exit 1; done
+bench-peers: $(INSTALLED) ## the same of gateway, mlp and encoder with mosec and LitServe beside
+	for name in gateway mlp encoder; do $(BIN)/python -m benchmarks.$$name --peers --json build/bench/$$name.json || exit 1; done
 	$(BIN)/python -m benchmarks.results
 
 soak: $(INSTALLED) ## mixed traffic with faults for MINUTES=30: nothing may grow

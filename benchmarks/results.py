@@ -9,12 +9,21 @@ from pathlib import Path
 from benchmarks.rounds import Table
 
 RESULTS = Path(__file__).parent / "RESULTS.md"
-ORDER = ("gateway", "mlp", "cnn", "encoder", "lone_request", "startup", "cost_per_request")
+ORDER = (
+    "gateway",
+    "mlp",
+    "cnn",
+    "encoder",
+    "large_bodies",
+    "lone_request",
+    "startup",
+    "cost_per_request",
+)
 _HEAD = """# Results
 
 What the scripts of this folder measured last. `make bench` runs the quick ones (`make bench BENCHMARKS='cnn encoder'` the others) and
 renews this page from what they write to `build/bench`; `make bench-peers` also puts mosec and LitServe through the same requests
-(one worker of one thread, batches of up to 32). Cells are the median of interleaved rounds, and the least and the most of them. Compare within a table only:
+(one worker of one thread, batches of up to 32, where nothing else is said). Cells are the median of interleaved rounds, and the least and the most of them. Compare within a table only:
 everything in it met the same machine in the same minutes.
 """
 _MISSING = "Not measured yet: `python -m benchmarks.{name} --json build/bench/{name}.json`."

@@ -10,6 +10,8 @@ import torch
 from benchmarks.modules import PADDING, Encoder, Mlp, build
 from mosec import Server, Worker
 
+_TIMEOUT = "30000"  # milliseconds
+
 Request = dict[str, list[Any]]
 
 
@@ -50,7 +52,8 @@ class Tokens(Worker):  # type: ignore[misc]
 
 
 def main(model: str, workers: str, batch: str, port: str) -> None:
-    sys.argv = [sys.argv[0], "--address", "127.0.0.1", "--port", port]  # which mosec reads itself
+    # mosec reads these itself. By default it gives a request up after three seconds, in which a busy encoder answers few of 64.
+    sys.argv = [sys.argv[0], "--address", "127.0.0.1", "--port", port, "--timeout", _TIMEOUT]
     server = Server()
     worker = {"echo": Echo, "mlp": Perceptron, "encoder": Tokens}[model]
     server.append_worker(worker, num=int(workers), max_batch_size=int(batch))
