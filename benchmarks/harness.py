@@ -168,8 +168,8 @@ class Connection:
         self._socket = socket.create_connection(("127.0.0.1", port), timeout=30)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         method, content = ("GET", b"") if body is None else ("POST", json.dumps(body).encode())
-        head = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(content)}\r\n\r\n"
-        self._request = head.encode() + content
+        head = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        self._request = f"{head}Content-Length: {len(content)}\r\n\r\n".encode() + content
 
     def call(self) -> float:
         """Seconds from the request's first byte to the answer's last."""

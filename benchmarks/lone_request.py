@@ -2,8 +2,9 @@
 
     python -m benchmarks.lone_request [--rounds 10] [--calls 500]
 
-Rounds of the bare call and of the served one alternate, so that both meet the same machine. Closed loop, one sample of
-16 floats to a three-layer perceptron; medians over all calls of a round, then over the rounds.
+Rounds of the bare call, of the served one and of a naive FastAPI endpoint with the model inside take turns, so that all meet the
+same machine. Closed loop, one sample of 16 floats to a three-layer perceptron; medians over all calls of a round, then over the
+rounds.
 """
 
 from __future__ import annotations
@@ -12,14 +13,18 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 from benchmarks.harness import Connection, load_runner, publish_mlp, serving
+from benchmarks.peers.service import PATHS, READY, naive_fastapi
 from benchmarks.rounds import Measured, arguments, cell, finish, interleave, new_table
 
 from maas.types import Tensors
+
+_NAIVE = "naive FastAPI"
 
 
 def main() -> None:
@@ -27,19 +32,22 @@ def main() -> None:
     parser.add_argument("--calls", type=int, default=500)
     options = parser.parse_args()
     table = new_table("lone_request", ["", "median ms"])
-    with tempfile.TemporaryDirectory() as folder:
-        repository = Path(folder) / "models"
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        repository = folder / "models"
         publish_mlp(repository)
-        bare = bare_call(repository)
-        with serving(repository) as server:
-            connection = Connection(server.port, "/predict/mlp", {"x": [0.5] * 16})
-            turns = {"bare model call": bare, "HTTP to HTTP": connection.call}
-            for call in turns.values():  # warm up
-                measure(call, options.calls)
-            rounds = interleave(
-                {name: partial(measure, call, options.calls) for name, call in turns.items()}, options.rounds
-            )
-            connection.close()
+        turns = {"bare model call": bare_call(repository)}
+        for name, server, path in (
+            ("HTTP to HTTP", stack.enter_context(serving(repository)), "/predict/mlp"),
+            (_NAIVE, stack.enter_context(naive_fastapi(folder)), PATHS[_NAIVE]),
+        ):
+            connection = stack.enter_context(closing(Connection(server.port, path, READY["mlp"])))
+            turns[name] = connection.call
+        for call in turns.values():  # warm up
+            measure(call, options.calls)
+        rounds = interleave(
+            {name: partial(measure, call, options.calls) for name, call in turns.items()}, options.rounds
+        )
     for name, measured in rounds.items():
         table.rows.append([name, cell([each["ms"] for each in measured], 3)])
     pairs = zip(rounds["HTTP to HTTP"], rounds["bare model call"], strict=True)

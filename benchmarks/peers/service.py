@@ -1,4 +1,4 @@
-"""Servers to compare with: a bare uvicorn, which needs nothing more, and peers in environments of their own.
+"""Servers to compare with: a bare uvicorn and a naive FastAPI, which need nothing more, and peers in environments of their own.
 
 By itself a peer has one worker of one thread and a batch limit of 32, as most people run them. Its packages are pinned in `PEER.txt`
 and installed below `build/peers`; torch and NumPy are those of this environment, so that all compute with the same build.
@@ -21,7 +21,7 @@ _ROOT = _HERE.parents[1]
 _INSTALLING, _READY = 15 * 60.0, 120.0  # seconds
 
 READY = {"echo": {"x": [0.5] * 8}, "mlp": {"x": [0.5] * 16}, "encoder": {"ids": [1] * 8}}
-PATHS = {"bare uvicorn": "/", "mosec": "/inference", "litserve": "/predict"}
+PATHS = {"bare uvicorn": "/", "naive FastAPI": "/predict", "mosec": "/inference", "litserve": "/predict"}
 
 
 @contextmanager
@@ -29,6 +29,14 @@ def bare_uvicorn(folder: Path) -> Iterator[Serving]:
     """An ASGI application without a framework that reads the JSON and gives it back: the floor of this HTTP stack."""
     command = [sys.executable, "-m", "benchmarks.peers.bare"]
     with _serving(command, folder / "bare.log", "/", READY["echo"]) as server:
+        yield server
+
+
+@contextmanager
+def naive_fastapi(folder: Path) -> Iterator[Serving]:
+    """A FastAPI endpoint with the perceptron in it, without batches, limits or a process for the model."""
+    command = [sys.executable, "-m", "benchmarks.peers.naive"]
+    with _serving(command, folder / "naive.log", PATHS["naive FastAPI"], READY["mlp"]) as server:
         yield server
 
 
