@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from maas import __version__
-from maas.cli import bench, config, models, optimize, predict, publish, serve, train, verify
+from maas.cli import bench, config, models, openapi, optimize, predict, publish, serve, train, verify
 from maas.errors import MaasError
 
 # What stands in the way of a command and is for its user to change: rights, space, a file in place of a folder.
@@ -67,6 +67,7 @@ app.command()(publish.publish)
 app.command()(verify.verify)
 app.command()(optimize.optimize)
 app.command()(serve.serve)
+app.command()(openapi.openapi)
 app.command()(predict.predict)
 app.command()(bench.bench)
 app.add_typer(models.models, name="models")

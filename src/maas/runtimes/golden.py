@@ -9,18 +9,24 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import orjson
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from maas.errors import BadArtifact, MaasError
+from maas.errors import BadArtifact, MaasError, ModelFailed
 from maas.tensors.check import check_inputs, check_outputs
+from maas.tensors.nested import encode
 from maas.tensors.packing import Column, Place, plan, read, write
 from maas.tensors.stack import split
 from maas.types import Array, Signature, Tensors, TensorSpec
 
 GOLDEN = "golden.safetensors"
+
+_MAX_EXAMPLE_ELEMENTS = 2048
+_MAX_EXAMPLE_BYTES = 32 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +92,20 @@ def rows_of(signature: Signature, sample: GoldenSample) -> list[GoldenSample]:
     return [GoldenSample(i, o) for i, o in zip(inputs, outputs, strict=True)]
 
 
+def example_of(signature: Signature, sample: GoldenSample) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The sample's first row as nested lists without the batch dimension; nothing where it is too large to read or
+    JSON cannot carry it."""
+    if signature.is_batched:
+        sample = rows_of(signature, sample)[0]
+    arrays = (*sample.inputs.values(), *sample.outputs.values())
+    if sum(array.size for array in arrays) > _MAX_EXAMPLE_ELEMENTS or not all(map(_is_finite, arrays)):
+        return {}, {}
+    try:
+        return _as_lists(signature.inputs, sample.inputs), _as_lists(signature.outputs, sample.outputs)
+    except ModelFailed:  # bytes that are no text
+        return {}, {}
+
+
 def _reason(error: Exception) -> str:
     """In words that hold no path: those of our own, of the format's reader, or the kind of the error."""
     if isinstance(error, MaasError):
@@ -128,3 +148,19 @@ def _from_stored(stored: Mapping[str, Array], key: str, spec: TensorSpec) -> Arr
     packed = stored[key]
     place = Place(tuple(stored[f"{key}.shape"].tolist()), 0, packed.nbytes)
     return read(packed.data, place, spec.numpy_dtype)
+
+
+def _is_finite(array: Array) -> bool:
+    return array.dtype.kind != "f" or bool(np.isfinite(array).all())
+
+
+def _as_lists(specs: Iterable[TensorSpec], arrays: Tensors) -> dict[str, Any]:
+    """As a caller would see them in JSON: a float32 with its own digits, not those of the double it becomes in Python."""
+    lists = {}
+    for spec in specs:
+        array = arrays[spec.name]
+        single = array if spec.batch_axis is None else np.moveaxis(array, spec.batch_axis, 0)[0, ...]
+        lists[spec.name] = encode(single, spec.name)
+    text = orjson.dumps(lists, option=orjson.OPT_SERIALIZE_NUMPY)
+    plain: dict[str, Any] = orjson.loads(text) if len(text) <= _MAX_EXAMPLE_BYTES else {}
+    return plain

@@ -12,23 +12,19 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import orjson
 
 from maas import runtimes
 from maas.errors import BadArtifact, ModelFailed
 from maas.runtimes.contract import MANIFEST, Artifact, Placement, Runner
-from maas.runtimes.golden import GOLDEN, GoldenSample, load_golden, rows_of
+from maas.runtimes.golden import GOLDEN, example_of, load_golden
 from maas.runtimes.self_test import self_test
 from maas.tensors.check import check_outputs
-from maas.tensors.nested import encode
 from maas.tensors.packing import Column, Place, plan, read, write
-from maas.types import Array, Signature, Tensors, TensorSpec
+from maas.types import Signature, Tensors
 from maas.workers.channel import close_all, new_buffer, receive, send
 from maas.workers.failures import describe, translate
 from maas.workers.frames import Frame, Load, Loaded, Ping, Pong, Ran, Release, Run
@@ -36,8 +32,6 @@ from maas.workers.heap import give_back, keep_freed
 from maas.workers.slab import Slab
 from maas.workers.warm_up import warm_up
 
-_MAX_EXAMPLE_ELEMENTS = 2048
-_MAX_EXAMPLE_BYTES = 32 << 10
 _WARM_PINGS = 2  # which come every second
 
 
@@ -103,7 +97,7 @@ class Model:
         self_test(runner, signature, samples, frame.tolerances)
         curve = warm_up(runner, signature, samples[0], frame.max_batch_size, frame.max_batch_cost)
         model = cls(runner, signature, frame.max_answer_bytes)
-        inputs, outputs = _example(signature, samples[0])
+        inputs, outputs = example_of(signature, samples[0])
         return model, Loaded(time.perf_counter() - started, curve, inputs, outputs)
 
     def run(self, frame: Run, descriptors: list[int]) -> tuple[Ran, list[int]]:
@@ -176,33 +170,3 @@ def check_hashes(directory: Path, files: dict[str, str]) -> None:
             raise BadArtifact(
                 f"file {name!r} was altered: its SHA-256 is {actual}, the manifest says {expected}"
             )
-
-
-def _example(signature: Signature, sample: GoldenSample) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The sample's first row as nested lists without the batch dimension; nothing where it is too large to read or
-    JSON cannot carry it."""
-    if signature.is_batched:
-        sample = rows_of(signature, sample)[0]
-    arrays = (*sample.inputs.values(), *sample.outputs.values())
-    if sum(array.size for array in arrays) > _MAX_EXAMPLE_ELEMENTS or not all(map(_is_finite, arrays)):
-        return {}, {}
-    try:
-        return _as_lists(signature.inputs, sample.inputs), _as_lists(signature.outputs, sample.outputs)
-    except ModelFailed:  # bytes that are no text
-        return {}, {}
-
-
-def _is_finite(array: Array) -> bool:
-    return array.dtype.kind != "f" or bool(np.isfinite(array).all())
-
-
-def _as_lists(specs: Iterable[TensorSpec], arrays: Tensors) -> dict[str, Any]:
-    """As a caller would see them in JSON: a float32 with its own digits, not those of the double it becomes in Python."""
-    lists = {}
-    for spec in specs:
-        array = arrays[spec.name]
-        single = array if spec.batch_axis is None else np.moveaxis(array, spec.batch_axis, 0)[0, ...]
-        lists[spec.name] = encode(single, spec.name)
-    text = orjson.dumps(lists, option=orjson.OPT_SERIALIZE_NUMPY)
-    plain: dict[str, Any] = orjson.loads(text) if len(text) <= _MAX_EXAMPLE_BYTES else {}
-    return plain
