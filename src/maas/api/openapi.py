@@ -25,9 +25,14 @@ Schema = dict[str, Any]
 
 _PREDICT_ERROR = "PredictError"
 _INFER_ERROR = "InferError"
+_PRIORITY = "Priority"
+_NO_MODEL = "No such model or version."
+_BUG = "A fault of the server's own; its log has it under the request's id."
 _ERRORS = {
     "400": "The request is not what the model declares; the message names the tensor.",
-    "404": "No such model or version.",
+    "403": "The server takes no requests from other machines, or from web pages of another origin.",
+    "404": _NO_MODEL,
+    "408": "The body came too slowly.",
     "413": "The body is over the model's limit.",
     "415": "The body is not JSON.",
     "422": "The same input has ended a model process a moment ago.",
@@ -67,11 +72,11 @@ def _document(app: FastAPI, gateway: Gateway) -> Schema:
     _declare_names(document)
     for live in gateway.registry.versions():
         if live.state is VersionState.READY:
-            schemas[f"{_schema_name(live)}.Request"] = _object(live, live.signature.inputs)
-            schemas[f"{_schema_name(live)}.Response"] = _object(live, live.signature.outputs)
+            for kind, specs in (("Request", live.signature.inputs), ("Response", live.signature.outputs)):
+                schemas[f"{_schema_name(live)}.{kind}"] = _object(live, kind, specs)
             if gateway.registry.is_default(live):
-                paths[f"/predict/{live.name}"] = {"post": _predict_operation(live, f"predict:{live.name}")}
-            operation = _predict_operation(live, f"predict-version:{live.name}:{live.version}")
+                paths[f"/predict/{live.name}"] = {"post": _predict_operation(live, f"predict.{live.name}")}
+            operation = _predict_operation(live, f"predict-version.{_schema_name(live)}")
             paths[f"/predict/{live.name}/versions/{live.version}"] = {"post": operation}
     for suffix, name in (("", "infer"), ("/versions/{version}", "infer-version")):
         paths[f"/v2/models/{{model}}{suffix}/infer"] = {"post": _infer_operation(name)}
@@ -79,12 +84,19 @@ def _document(app: FastAPI, gateway: Gateway) -> Schema:
 
 
 def _correct_errors(document: Schema) -> None:
-    """FastAPI announces its own 422, which no route of ours gives; those that name a model answer 404."""
+    """FastAPI announces its own 422, which no route of ours gives; those that name a model answer 404. It knows of the other
+    errors, where it is told of them, no body; any may be a 500."""
     for path, operations in document["paths"].items():
+        schema = _INFER_ERROR if path == "/v2" or path.startswith("/v2/") else _PREDICT_ERROR
         for operation in operations.values():
-            if operation["responses"].pop("422", None):
-                schema = _INFER_ERROR if path.startswith("/v2/") else _PREDICT_ERROR
-                operation["responses"]["404"] = _error_response("404", schema)
+            responses = operation["responses"]
+            if responses.pop("422", None):
+                responses.setdefault("404", {"description": _NO_MODEL})
+            responses.setdefault("500", {"description": _BUG})
+            for status, response in responses.items():
+                if status >= "400" and "content" not in response:
+                    response.update(headers=_headers_of(status), content=_json(_ref(schema)))
+            operation["responses"] = dict(sorted(responses.items()))
     for name in ("HTTPValidationError", "ValidationError"):
         document["components"]["schemas"].pop(name, None)
 
@@ -174,7 +186,7 @@ _TERMS = [
     _request_header(
         "X-Request-Priority",
         "Who goes first while requests wait; `standard` unless told.",
-        {"type": "string", "enum": list(PRIORITIES)},
+        {"$ref": f"#/components/schemas/{_PRIORITY}"},
     ),
     _request_header(
         "X-Request-Id",
@@ -205,8 +217,11 @@ def _error_responses(schema: str) -> Schema:
 
 
 def _error_response(status: str, schema: str) -> Schema:
-    headers = {**_ID_HEADER, **(_LATER_HEADERS if status == "503" else {})}
-    return {"description": _ERRORS[status], "headers": headers, "content": _json(_ref(schema))}
+    return {"description": _ERRORS[status], "headers": _headers_of(status), "content": _json(_ref(schema))}
+
+
+def _headers_of(status: str) -> Schema:
+    return {**_ID_HEADER, **(_LATER_HEADERS if status == "503" else {})}
 
 
 def _json(schema: Schema, example: object = None) -> Schema:
@@ -229,10 +244,11 @@ def _ref(name: str) -> Schema:
     return {"$ref": f"#/components/schemas/{name}"}
 
 
-def _object(live: LiveVersion, specs: tuple[TensorSpec, ...]) -> Schema:
+def _object(live: LiveVersion, kind: str, specs: tuple[TensorSpec, ...]) -> Schema:
+    """Its title is what generators name their class by, so it says no more and no less than which version and what of it."""
     return {
         "type": "object",
-        "title": live.label,
+        "title": f"{live.name} {live.version} {kind}",
         "properties": {spec.name: _tensor(live, spec) for spec in specs},
         "required": [spec.name for spec in specs],
         "additionalProperties": False,
@@ -320,6 +336,7 @@ def _shared_schemas() -> dict[str, Schema]:
             "required": ["error", "code", "request_id"],
         },
         _INFER_ERROR: {"type": "object", "properties": {"error": text}, "required": ["error"]},
+        _PRIORITY: {"type": "string", "enum": list(PRIORITIES)},
         "InferTensor": tensor,
         "InferRequest": {
             "type": "object",
