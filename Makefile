@@ -44,7 +44,7 @@ types: $(INSTALLED) ## check the types
 	$(BIN)/mypy
 
 unit: $(INSTALLED) ## run the tests, but not the slow ones
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -m "not slow and not clients"
 
 test-slow: $(INSTALLED) ## run the slow tests
 	$(BIN)/pytest -m slow
