@@ -92,8 +92,63 @@ def test_what_may_have_run_is_sent_once(ask, time, outcome, kind):
     script = Script(outcome)
     with pytest.raises(kind):
         predict(ask, script, time)
-    assert len(script.requests) == 1
+    assert sum(request.method == "POST" for request in script.requests) == 1
     assert time.pauses == []
+
+
+IN_DOUBT = [
+    (refusal("worker_died"), WorkerDied),
+    (refusal("draining"), Aborted),
+    (httpx.ReadError("reset"), ConnectionLost),
+    (httpx.RemoteProtocolError("disconnected"), ConnectionLost),
+]
+
+
+@pytest.mark.parametrize(("outcome", "kind"), IN_DOUBT)
+def test_what_may_have_run_is_sent_again_to_an_idempotent_model(ask, time, outcome, kind):
+    """The server is asked what the model says, then the same request goes out again after a pause."""
+    script = Script(outcome, httpx.Response(200, json={"idempotent": True}), OK)
+    assert predict(ask, script, time, jitter=lambda: 0.5).outputs["y"].tolist() == [1.25]
+    first, question, second = script.requests
+    assert (question.method, question.url.path) == ("GET", "/models/m")
+    assert first.content == second.content
+    assert first.headers["x-request-id"] == second.headers["x-request-id"]
+    assert time.pauses == [0.05]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        httpx.Response(200, json={"idempotent": False}),
+        httpx.Response(200, json={}),
+        httpx.Response(200, html="<html>"),
+        refusal("model_not_found", 404),
+        httpx.ConnectError("refused"),
+    ],
+    ids=["no", "nothing", "a stranger", "not found", "gone"],
+)
+@pytest.mark.parametrize(("outcome", "kind"), IN_DOUBT)
+def test_without_the_model_s_word_it_is_sent_once(ask, time, outcome, kind, said):
+    """Where the model is not idempotent, or nobody says that it is, the first problem is what is raised."""
+    script = Script(outcome, said)
+    with pytest.raises(kind):
+        predict(ask, script, time)
+    assert [request.method for request in script.requests] == ["POST", "GET"]
+
+
+def test_without_retries_nobody_is_asked(ask, time):
+    """The question is asked only where its answer would matter."""
+    script = Script(refusal("worker_died"))
+    with pytest.raises(WorkerDied):
+        predict(ask, script, time, retries=0)
+    assert len(script.requests) == 1
+
+
+def test_the_server_is_told_how_long_it_has(ask, time):
+    """`X-Request-Timeout` is what is left of the call's own timeout, less with each attempt."""
+    script = Script(refusal(**{"retry-after-ms": "250"}), OK)
+    predict(ask, script, time, timeout=2.0)
+    assert [request.headers["x-request-timeout"] for request in script.requests] == ["2.000", "1.750"]
 
 
 @pytest.mark.parametrize(("retries", "sent"), [(0, 1), (2, 3), (5, 6)])

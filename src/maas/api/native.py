@@ -112,6 +112,7 @@ def _describe(gateway: Gateway, live: LiveVersion) -> dict[str, Any]:
         "description": manifest.description,
         "license": manifest.license,
         "runtime": manifest.runtime.name,
+        "idempotent": manifest.idempotent,
         "inputs": [_tensor(spec) for spec in live.signature.inputs],
         "outputs": [_tensor(spec) for spec in live.signature.outputs],
         "dimensions": {name: asdict(bounds) for name, bounds in live.signature.bounds.items()},

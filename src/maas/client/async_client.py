@@ -131,9 +131,19 @@ class AsyncClient:
             try:
                 return call.read(await self._exchange(call, attempts))
             except MaasError as problem:
-                if (pause := attempts.pause_after(problem)) is None:
+                may_run_again = await self._may_run_again(call, attempts, problem)
+                if (pause := attempts.pause_after(problem, may_run_again=may_run_again)) is None:
                     raise
             await self._sleep(pause)
+
+    async def _may_run_again(self, call: Call[T], attempts: Attempts, problem: MaasError) -> bool:
+        """Asked of the server only now, so that it costs the calls that succeed nothing; no answer is a no."""
+        if call.idempotence is None or not attempts.is_in_doubt(problem):
+            return False
+        try:
+            return call.idempotence.read(await self._exchange(call.idempotence, attempts))
+        except MaasError:
+            return False
 
     async def _holds(self, call: Call[bool], timeout: float | None) -> bool:
         try:
@@ -145,6 +155,6 @@ class AsyncClient:
         with transport_errors(call, self._server, attempts):
             async with asyncio.timeout(attempts.remaining):
                 response = await self._http.request(
-                    call.method, call.path, content=call.body, headers=call.headers
+                    call.method, call.path, content=call.body, headers=attempts.headers_of(call)
                 )
         return call.reply(response, response.content)

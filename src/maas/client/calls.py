@@ -49,6 +49,9 @@ class Call(Generic[T_co]):
     request_id: str
     body: bytes | None = None
     may_repeat: bool = True  # whether a refused attempt may be followed by another
+    idempotence: Call[bool] | None = (
+        None  # asks whether what may have run may run again; without it, it may not
+    )
 
     @property
     def headers(self) -> dict[str, str]:
@@ -69,6 +72,17 @@ def predict_call(
         _prediction,
         _new_id() if request_id is None else _checked_id(request_id),
         encode_inputs(inputs),
+        idempotence=_idempotence_call(model, version),
+    )
+
+
+def _idempotence_call(model: str, version: str | None) -> Call[bool]:
+    return Call(
+        "GET",
+        "/models/" + _model_path(model, version),
+        lambda reply: reply.document().get("idempotent") is True,
+        _new_id(),
+        may_repeat=False,
     )
 
 

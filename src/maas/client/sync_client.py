@@ -141,9 +141,19 @@ class Client:
             try:
                 return call.read(self._exchange(call, attempts))
             except MaasError as problem:
-                if (pause := attempts.pause_after(problem)) is None:
+                may_run_again = self._may_run_again(call, attempts, problem)
+                if (pause := attempts.pause_after(problem, may_run_again=may_run_again)) is None:
                     raise
             self._sleep(pause)
+
+    def _may_run_again(self, call: Call[T], attempts: Attempts, problem: MaasError) -> bool:
+        """Asked of the server only now, so that it costs the calls that succeed nothing; no answer is a no."""
+        if call.idempotence is None or not attempts.is_in_doubt(problem):
+            return False
+        try:
+            return call.idempotence.read(self._exchange(call.idempotence, attempts))
+        except MaasError:
+            return False
 
     def _holds(self, call: Call[bool], timeout: float | None) -> bool:
         try:
@@ -158,7 +168,7 @@ class Client:
                 call.method,
                 call.path,
                 content=call.body,
-                headers=call.headers,
+                headers=attempts.headers_of(call),
                 extensions={"timeout": PhaseTimeouts(attempts)},
             ) as response,
         ):
