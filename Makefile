@@ -18,7 +18,7 @@ BIN       := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test lint format types unit test-slow fuzz torture torture-peers soak bench bench-peers constraints clean
+.PHONY: help install serve test lint format types unit test-slow clients fuzz torture torture-peers soak bench bench-peers constraints clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -48,6 +48,10 @@ unit: $(INSTALLED) ## run the tests, but not the slow ones
 
 test-slow: $(INSTALLED) ## run the slow tests
 	$(BIN)/pytest -m slow
+
+# Their environments are made below build/clients when they are first asked for.
+clients: $(INSTALLED) ## call a running server with the clients that people have, each in an environment of its own
+	$(BIN)/pytest -m clients tests/clients
 
 fuzz: $(INSTALLED) ## fuzz the body decoders for SECONDS (600), then every operation of a running server
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[fuzz]' \

@@ -1,0 +1,19 @@
+"""An array of every datatype, at the ends of its range."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def _ends(name: str) -> np.ndarray:
+    dtype = np.dtype(name)
+    limits = np.iinfo(dtype) if dtype.kind in "iu" else np.finfo(dtype)
+    return np.array([[limits.min, 1, limits.max]], dtype)
+
+
+ARRAYS = {
+    "bool": np.array([[True, False, True]]),
+    **{f"{kind}{bits}": _ends(f"{kind}{bits}") for kind in ("uint", "int") for bits in (8, 16, 32, 64)},
+    **{name: _ends(name) for name in ("float16", "float32", "float64")},
+    "bytes": np.array([[b"one", b"", "zwölf".encode()]], dtype=object),
+}

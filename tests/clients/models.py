@@ -1,0 +1,127 @@
+"""The models that real clients call: plain classes, and the repository of them that is served."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+from tests.versions import store
+
+from maas.types import DTYPES, Bounds, Tensors
+
+CODE = "tests.clients"  # what the server must allow to be imported
+SAMPLES: dict[str, list[list[object]]] = {
+    "bool": [[True, False, True]],
+    "bytes": [[b"one", b"", "zwölf".encode()]],
+}
+
+
+class _Model:
+    def __init__(self, directory: Path, device: str) -> None:
+        pass
+
+
+class Identity(_Model):
+    """y = x, of any datatype."""
+
+    def run(self, inputs: Tensors) -> Tensors:
+        return {"y": inputs["x"]}
+
+
+class AddSub(_Model):
+    """Two inputs, two outputs."""
+
+    def run(self, inputs: Tensors) -> Tensors:
+        return {"sum": inputs["a"] + inputs["b"], "difference": inputs["a"] - inputs["b"]}
+
+
+class Upper(_Model):
+    """Upper case of each text, and how many bytes it has."""
+
+    def run(self, inputs: Tensors) -> Tensors:
+        text = inputs["text"]
+        upper, length = np.empty(text.shape, dtype=object), np.empty(text.shape, np.int32)
+        for index, element in np.ndenumerate(text):
+            upper[index], length[index] = element.upper(), len(element)
+        return {"upper": upper, "length": length}
+
+
+class Reverse(_Model):
+    """A sequence of any length, from its end."""
+
+    def run(self, inputs: Tensors) -> Tensors:
+        return {"reversed": inputs["ids"][:, ::-1]}
+
+
+class Slow(_Model):
+    """y = x, after as many milliseconds as the largest x says."""
+
+    def run(self, inputs: Tensors) -> Tensors:
+        time.sleep(float(inputs["x"].max()) / 1e3)
+        return {"y": inputs["x"]}
+
+
+class Failing(_Model):
+    """y = x, unless a row is negative."""
+
+    def run(self, inputs: Tensors) -> Tensors:
+        if (inputs["x"] < 0).any():
+            raise ValueError("a row is negative")
+        return {"y": inputs["x"]}
+
+
+def publish(repository: Path) -> None:
+    """`identity_DTYPE` for each type, `add_sub`, `upper`, `reverse`, `slow`, `failing`, `spare`, `versioned` 1 and 2."""
+    for dtype, numpy_dtype in DTYPES.items():
+        sample = np.array(SAMPLES.get(dtype, [[1, 2, 3]]), numpy_dtype)
+        _store(repository, Identity, f"identity_{dtype}", {"x": f"{dtype}[batch, 3]"}, {"x": sample})
+    pairs = {"a": np.ones((1, 4), np.float32), "b": np.ones((1, 4), np.float32)}
+    both = {"sum": "float32[batch, 4]", "difference": "float32[batch, 4]"}
+    store(
+        repository,
+        AddSub,
+        name="add_sub",
+        inputs=dict.fromkeys("ab", "float32[batch, 4]"),
+        outputs=both,
+        sample=pairs,
+    )
+    text = {"text": np.array([[b"a", b"b"]], dtype=object)}
+    upper = {"upper": "bytes[batch, 2]", "length": "int32[batch, 2]"}
+    store(repository, Upper, name="upper", inputs={"text": "bytes[batch, 2]"}, outputs=upper, sample=text)
+    store(
+        repository,
+        Reverse,
+        name="reverse",
+        inputs={"ids": "int64[batch, time]"},
+        outputs={"reversed": "int64[batch, time]"},
+        sample={"ids": np.array([[1, 2, 3]])},
+        dimensions={"time": Bounds(max=1 << 20)},
+    )
+    one, ones = {"x": "float32[batch, 1]"}, {"x": np.ones((1, 1), np.float32)}
+    _store(repository, Slow, "slow", one, ones, max_batch_size=1)
+    _store(repository, Failing, "failing", one, ones)
+    _store(repository, Identity, "spare", one, ones)
+    for version in ("1", "2"):
+        _store(repository, Identity, "versioned", one, ones, version=version)
+
+
+def _store(
+    repository: Path,
+    cls: type,
+    name: str,
+    inputs: dict[str, str],
+    sample: Tensors,
+    version: str = "1",
+    max_batch_size: int = 8,
+) -> None:
+    store(
+        repository,
+        cls,
+        name=name,
+        version=version,
+        inputs=inputs,
+        sample=sample,
+        max_batch_size=max_batch_size,
+        allow_non_finite=True,
+    )

@@ -1,0 +1,73 @@
+"""Clients that others wrote, unchanged, each in an environment and a process of its own, against a running server.
+
+A test is a function of a file in `calls/`; `make clients` runs them all.
+"""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+from pathlib import Path
+
+import pytest
+from _pytest.mark import ParameterSet
+from tests.clients.environments import ROOT, python_of
+from tests.test_server import Server
+
+pytestmark = pytest.mark.clients
+
+CALLS = Path(__file__).parent / "calls"
+ENVIRONMENTS = {
+    "tritonclient_http": "tritonclient",
+    "tritonclient_http_aio": "tritonclient",
+}
+
+# What the server does not do yet, by call: a call that passes fails here until its line is gone.
+MISSING = {
+    "tritonclient_http-reads_model_config": "no config",
+    "tritonclient_http-reads_true_statistics": "no statistics",
+    "tritonclient_http-compresses_both_ways": "no compression",
+    "tritonclient_http-refuses_json_of_bytes_that_are_no_text": "the message does not say binary_data",
+    "tritonclient_http-sends_parameters": "priority is not read",
+    "tritonclient_http-controls_the_repository": "no repository",
+    "tritonclient_http-is_told_what_is_not_served": "the 404 names no extension",
+    "tritonclient_http_aio-infers_in_json": "aiohttp says application/octet-stream, which is a 415",
+    "tritonclient_http_aio-compresses_both_ways": "no compression",
+    "tritonclient_http_aio-reads_config_statistics_and_index": "no config",
+}
+
+
+def calls() -> list[ParameterSet]:
+    found = []
+    for file in ENVIRONMENTS:
+        for function in functions(file):
+            key = f"{file}-{function}"
+            marks = [pytest.mark.xfail(reason=MISSING[key])] if key in MISSING else []
+            found.append(pytest.param(file, function, marks=marks, id=key))
+    return found
+
+
+def functions(file: str) -> list[str]:
+    """The calls of a file, read without importing it: its client is not installed here."""
+    nodes = ast.parse((CALLS / f"{file}.py").read_text()).body
+    defined = [node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    return [name for name in defined if not name.startswith("_")]
+
+
+@pytest.mark.parametrize(("file", "function"), calls())
+def test_client(file: str, function: str, server: Server) -> None:
+    """The client's own call gives what its user expects."""
+    python = python_of(ENVIRONMENTS[file])
+    command = [str(python), "-m", "tests.clients.call", file, function, f"127.0.0.1:{server.port}", ""]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert result.returncode == 0, result.stderr[-4000:]
+
+
+def test_every_file_of_calls_is_run() -> None:
+    """No file of calls is forgotten."""
+    assert {path.stem for path in CALLS.glob("*.py")} == set(ENVIRONMENTS)
+
+
+def test_every_missing_call_is_there() -> None:
+    """What is said to be missing is a call."""
+    assert {f"{file}-{function}" for file in ENVIRONMENTS for function in functions(file)} >= set(MISSING)
