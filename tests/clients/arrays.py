@@ -17,3 +17,16 @@ ARRAYS = {
     **{name: _ends(name) for name in ("float16", "float32", "float64")},
     "bytes": np.array([[b"one", b"", "zwölf".encode()]], dtype=object),
 }
+
+DATATYPES = {
+    "bool": "BOOL",
+    **{f"uint{bits}": f"UINT{bits}" for bits in (8, 16, 32, 64)},
+    **{f"int{bits}": f"INT{bits}" for bits in (8, 16, 32, 64)},
+    **{f"float{bits}": f"FP{bits}" for bits in (16, 32, 64)},
+    "bytes": "BYTES",
+}
+
+
+def as_text(array: np.ndarray) -> np.ndarray:
+    """What a client makes of BYTES that it decodes; other arrays as they are."""
+    return np.vectorize(bytes.decode, otypes=[object])(array) if array.dtype == object else array

@@ -72,7 +72,7 @@ class Failing(_Model):
 
 
 def publish(repository: Path) -> None:
-    """`identity_DTYPE` for each type, `add_sub`, `upper`, `reverse`, `slow`, `failing`, `spare`, `versioned` 1 and 2."""
+    """`identity_DTYPE` for each type, `add_sub`, `upper`, `shout`, `reverse`, `slow`, `failing`, `spare`, `versioned` 1 and 2."""
     for dtype, numpy_dtype in DTYPES.items():
         sample = np.array(SAMPLES.get(dtype, [[1, 2, 3]]), numpy_dtype)
         _store(repository, Identity, f"identity_{dtype}", {"x": f"{dtype}[batch, 3]"}, {"x": sample})
@@ -89,6 +89,9 @@ def publish(repository: Path) -> None:
     text = {"text": np.array([[b"a", b"b"]], dtype=object)}
     upper = {"upper": "bytes[batch, 2]", "length": "int32[batch, 2]"}
     store(repository, Upper, name="upper", inputs={"text": "bytes[batch, 2]"}, outputs=upper, sample=text)
+    shout = {"upper": "bytes[batch, 1]", "length": "int32[batch, 1]"}
+    word = {"text": np.array([[b"a"]], dtype=object)}
+    store(repository, Upper, name="shout", inputs={"text": "bytes[batch, 1]"}, outputs=shout, sample=word)
     store(
         repository,
         Reverse,

@@ -20,6 +20,9 @@ CALLS = Path(__file__).parent / "calls"
 ENVIRONMENTS = {
     "tritonclient_http": "tritonclient",
     "tritonclient_http_aio": "tritonclient",
+    "kserve_rest": "kserve",
+    "open_inference_openapi": "open-inference-openapi",
+    "mlserver_types": "mlserver",
 }
 
 # What the server does not do yet, by call: a call that passes fails here until its line is gone.
@@ -34,6 +37,9 @@ MISSING = {
     "tritonclient_http_aio-infers_in_json": "aiohttp says application/octet-stream, which is a 415",
     "tritonclient_http_aio-compresses_both_ways": "no compression",
     "tritonclient_http_aio-reads_config_statistics_and_index": "no config",
+    "kserve_rest-predicts_with_version_1": "no version 1",
+    "open_inference_openapi-infers_whole_numbers": "it writes 7 as 7.0, which is refused for INT32",
+    "mlserver_types-reads_the_repository_index": "no repository",
 }
 
 
