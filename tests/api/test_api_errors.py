@@ -8,7 +8,8 @@ import pytest
 
 from maas import errors
 from maas.api import errors as wire
-from maas.api import native, open_inference
+from maas.api import native
+from maas.api.oip import infer
 from maas.errors import MaasError, QueueFull, Unavailable
 
 
@@ -92,7 +93,7 @@ def test_every_dialect_renders_every_error(cls: type[MaasError]) -> None:
         "code": cls.code,
         "request_id": "r1",
     }
-    assert json.loads(open_inference.render_error(error, "r1")) == {"error": "said"}
+    assert json.loads(infer.render_error(error, "r1")) == {"error": "said"}
 
 
 def test_error_shown_keeps_a_code_of_its_own() -> None:

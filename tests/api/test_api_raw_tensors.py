@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from tests.api.harness import Model, Service, in_loop, serving
 
-from maas.api.raw_tensors import read_raw, write_raw
+from maas.api.oip.raw_tensors import read_raw, write_raw
 from maas.errors import InvalidRequest
 from maas.types import DTYPES, TensorSpec
 

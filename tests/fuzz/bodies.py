@@ -18,7 +18,8 @@ from tests.tensors.reference import NoTensor, reference
 from maas.api.codec_process import DescribedSubject
 from maas.api.errors import status_of
 from maas.api.native import PREDICT
-from maas.api.open_inference import DATATYPES, INFER
+from maas.api.oip.datatypes import DATATYPES
+from maas.api.oip.infer import INFER
 from maas.api.operation import Call, Payload, Subject
 from maas.errors import MaasError
 from maas.tensors.check import check_inputs

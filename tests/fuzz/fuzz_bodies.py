@@ -39,7 +39,7 @@ def main() -> None:
         sys.exit("atheris is not installed, or has no release for this Python: pip install 'maas[fuzz]'")
     # Instrumented are the modules below `maas` that decode, not their references.
     with atheris.instrument_imports(
-        include=["maas.api.body", "maas.api.native", "maas.api.open_inference", "maas.tensors"]
+        include=["maas.api.body", "maas.api.native", "maas.api.oip", "maas.tensors"]
     ):
         from tests.fuzz.bodies import check, choose
         from tests.fuzz.mutation import mutate

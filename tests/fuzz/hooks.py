@@ -15,7 +15,7 @@ from schemathesis import Case, HookContext, Response
 from schemathesis.core.failures import Failure
 from tests.fuzz.models import SIGNATURES
 
-from maas.api.open_inference import DATATYPES
+from maas.api.oip.datatypes import DATATYPES
 from maas.errors import InvalidRequest
 from maas.tensors.nested import decode
 from maas.types import TensorSpec, check_model_name, check_version_name

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tests.fuzz.bodies import CASES, Case, check, choose
 from tests.tensors.values import anything
 
-from maas.api.open_inference import DATATYPES
+from maas.api.oip.datatypes import DATATYPES
 from maas.types import TensorSpec
 
 CORPUS = sorted((Path(__file__).parent / "corpus").iterdir())

@@ -10,12 +10,13 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 import maas
-from maas.api import admin, native, open_inference
+from maas.api import admin, native
 from maas.api.codec import Codec
 from maas.api.docs import add_docs
 from maas.api.door import render_error
 from maas.api.endpoint import InferenceEndpoint, is_inference
 from maas.api.errors import headers_of, public, status_of
+from maas.api.oip import metadata
 from maas.api.openapi import document_of
 from maas.api.request_id import RequestIds, request_id_of
 from maas.api.routes import INFERENCE
@@ -67,7 +68,7 @@ def create_app(
     app.inference = InferenceEndpoint(gateway, codec, recorder)
     app.router.routes[:0] = [Route(path, app.inference, methods=["POST"]) for path, _ in INFERENCE]
     app.include_router(native.catalogue(gateway))
-    app.include_router(open_inference.metadata(gateway))
+    app.include_router(metadata.routes(gateway))
     app.include_router(admin.operations(metrics))
     app.include_router(admin.control(gateway, is_allowed=allow_control))
     add_docs(app)

@@ -14,8 +14,9 @@ from typing import Any
 
 import msgspec
 
-from maas.api import native, open_inference
+from maas.api import native
 from maas.api.errors import OPAQUE
+from maas.api.oip import infer
 from maas.api.operation import Operation, Payload, Subject
 from maas.batching.request import Answer, Timings
 from maas.errors import MaasError, TooLarge
@@ -27,7 +28,7 @@ from maas.workers.frames import Described, Frame, Parse, Parsed, Render, Rendere
 from maas.workers.slab import Slab
 
 _OPERATIONS: dict[str, Operation[Any]] = {
-    operation.name: operation for operation in (native.PREDICT, open_inference.INFER)
+    operation.name: operation for operation in (native.PREDICT, infer.INFER)
 }
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 
-from maas.api import native, open_inference
+from maas.api import native
+from maas.api.oip import infer
 from maas.api.routes import Target
 from maas.api.terms import Asked
 from maas.errors import Draining, MaasError, QueueFull
@@ -21,7 +22,7 @@ _RETRY_SECONDS = 1.0  # where the server as a whole is full, no queue says when 
 
 def render_error(path: str, error: MaasError, request_id: str) -> bytes:
     """The body that says `error` in the dialect of `path`; the native one where the path is of none."""
-    render = open_inference.render_error if f"{path}/".startswith("/v2/") else native.render_error
+    render = infer.render_error if f"{path}/".startswith("/v2/") else native.render_error
     return render(error, request_id)
 
 

@@ -15,7 +15,8 @@ import numpy as np
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from maas.api.open_inference import DATATYPES, MAX_ID
+from maas.api.oip.datatypes import DATATYPES
+from maas.api.oip.infer import MAX_ID
 from maas.api.terms import PRIORITIES
 from maas.gateway import Gateway
 from maas.models.live import LiveVersion, VersionState

@@ -7,14 +7,15 @@ from typing import Any
 
 from starlette.routing import compile_path
 
-from maas.api import native, open_inference
+from maas.api import native
+from maas.api.oip import infer
 from maas.api.operation import Operation
 
 INFERENCE: tuple[tuple[str, Operation[Any]], ...] = (
     ("/predict/{model}", native.PREDICT),
     ("/predict/{model}/versions/{version}", native.PREDICT),
-    ("/v2/models/{model}/infer", open_inference.INFER),
-    ("/v2/models/{model}/versions/{version}/infer", open_inference.INFER),
+    ("/v2/models/{model}/infer", infer.INFER),
+    ("/v2/models/{model}/versions/{version}/infer", infer.INFER),
 )
 
 _PATTERNS = tuple((compile_path(path)[0], operation) for path, operation in INFERENCE)
