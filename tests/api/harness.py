@@ -102,6 +102,8 @@ class Service:
     gateway: Gateway
     metrics: Metrics
     instances: dict[str, FakeInstance]
+    recorder: RequestRecorder
+    backlog: Backlog
 
     async def post(self, path: str, body: object, **options: Any) -> httpx.Response:
         """Post `body` as JSON, or as it is where it is bytes or a stream."""
@@ -180,7 +182,7 @@ async def serving(
                 live.batcher.attach(instance)
                 batchers.append(group.create_task(live.batcher.serve()))
         try:
-            yield Service(app, client, gateway, metrics, instances)
+            yield Service(app, client, gateway, metrics, instances, recorder, backlog)
         finally:
             for batcher in batchers:
                 batcher.cancel()

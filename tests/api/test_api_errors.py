@@ -23,34 +23,34 @@ def make(cls: type[MaasError]) -> MaasError:
 
 
 STATUSES = {
-    "MaasError": 500,
-    "InvalidRequest": 400,
-    "TooLarge": 413,
-    "UnsupportedMedia": 415,
-    "Forbidden": 403,
-    "ModelNotFound": 404,
-    "Refused": 503,
-    "QueueFull": 503,
-    "DeadlineUnreachable": 503,
-    "Unavailable": 503,
-    "ModelNotReady": 503,
-    "Draining": 503,
-    "WorkerDied": 503,
-    "Aborted": 503,
-    "ServerUnreachable": 503,
-    "ConnectionLost": 503,
-    "DeadlineExceeded": 504,
-    "ComputeTimeout": 504,
-    "ModelFailed": 500,
-    "OutOfMemory": 500,
-    "Quarantined": 422,
-    "BadArtifact": 500,
-    "ConfigurationError": 500,
+    "MaasError": (500, "INTERNAL"),
+    "InvalidRequest": (400, "INVALID_ARGUMENT"),
+    "TooLarge": (413, "RESOURCE_EXHAUSTED"),
+    "UnsupportedMedia": (415, "INVALID_ARGUMENT"),
+    "Forbidden": (403, "PERMISSION_DENIED"),
+    "ModelNotFound": (404, "NOT_FOUND"),
+    "Refused": (503, "UNAVAILABLE"),
+    "QueueFull": (503, "UNAVAILABLE"),
+    "DeadlineUnreachable": (503, "UNAVAILABLE"),
+    "Unavailable": (503, "UNAVAILABLE"),
+    "ModelNotReady": (503, "UNAVAILABLE"),
+    "Draining": (503, "UNAVAILABLE"),
+    "WorkerDied": (503, "UNAVAILABLE"),
+    "Aborted": (503, "UNAVAILABLE"),
+    "ServerUnreachable": (503, "UNAVAILABLE"),
+    "ConnectionLost": (503, "UNAVAILABLE"),
+    "DeadlineExceeded": (504, "DEADLINE_EXCEEDED"),
+    "ComputeTimeout": (504, "DEADLINE_EXCEEDED"),
+    "ModelFailed": (500, "INTERNAL"),
+    "OutOfMemory": (500, "INTERNAL"),
+    "Quarantined": (422, "FAILED_PRECONDITION"),
+    "BadArtifact": (500, "INTERNAL"),
+    "ConfigurationError": (500, "INTERNAL"),
 }
 
 
 def test_every_error_of_the_tree_has_its_status() -> None:
-    """The table has a line for each class, and each has the status that was decided for it."""
+    """The table has a line for each class, and each has the statuses, of HTTP and of gRPC, that were decided for it."""
     assert {cls.__name__: wire._STATUS[cls] for cls in tree()} == STATUSES
 
 
@@ -79,6 +79,7 @@ def test_status_is_looked_up_along_the_ancestry() -> None:
 def test_error_outside_the_tree_is_an_opaque_500(error: Exception) -> None:
     """A bug is a 500 whose message says nothing of it."""
     assert wire.status_of(error) == 500
+    assert wire.grpc_code_of(error) == "INTERNAL"
     shown = wire.public(error)
     assert (shown.message, shown.code) == (wire.OPAQUE, "error")
 

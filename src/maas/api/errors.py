@@ -1,4 +1,4 @@
-"""Errors on the wire: one table from our tree to HTTP, looked up along a class's ancestry, for every dialect."""
+"""Errors on the wire: one table from our tree to HTTP and gRPC, looked up along a class's ancestry, for every dialect."""
 
 from __future__ import annotations
 
@@ -23,33 +23,34 @@ class HeadersTooLarge(TooLarge):
     code = "headers_too_large"
 
 
-_STATUS: Mapping[type[MaasError], int] = {
-    errors.MaasError: 500,
-    errors.InvalidRequest: 400,
-    errors.TooLarge: 413,
-    errors.UnsupportedMedia: 415,
-    errors.Forbidden: 403,
-    errors.ModelNotFound: 404,
-    errors.Refused: 503,
-    errors.QueueFull: 503,
-    errors.DeadlineUnreachable: 503,
-    errors.Unavailable: 503,
-    errors.ModelNotReady: 503,
-    errors.Draining: 503,
-    errors.WorkerDied: 503,
-    errors.Aborted: 503,
-    errors.ServerUnreachable: 503,
-    errors.ConnectionLost: 503,
-    errors.DeadlineExceeded: 504,
-    errors.ComputeTimeout: 504,
-    errors.ModelFailed: 500,
-    errors.OutOfMemory: 500,
-    errors.Quarantined: 422,
-    errors.BadArtifact: 500,
-    errors.ConfigurationError: 500,
-    SlowRequest: 408,
-    TargetTooLong: 414,
-    HeadersTooLarge: 431,
+# What each is in HTTP, and in gRPC.
+_STATUS: Mapping[type[MaasError], tuple[int, str]] = {
+    errors.MaasError: (500, "INTERNAL"),
+    errors.InvalidRequest: (400, "INVALID_ARGUMENT"),
+    errors.TooLarge: (413, "RESOURCE_EXHAUSTED"),
+    errors.UnsupportedMedia: (415, "INVALID_ARGUMENT"),
+    errors.Forbidden: (403, "PERMISSION_DENIED"),
+    errors.ModelNotFound: (404, "NOT_FOUND"),
+    errors.Refused: (503, "UNAVAILABLE"),
+    errors.QueueFull: (503, "UNAVAILABLE"),
+    errors.DeadlineUnreachable: (503, "UNAVAILABLE"),
+    errors.Unavailable: (503, "UNAVAILABLE"),
+    errors.ModelNotReady: (503, "UNAVAILABLE"),
+    errors.Draining: (503, "UNAVAILABLE"),
+    errors.WorkerDied: (503, "UNAVAILABLE"),
+    errors.Aborted: (503, "UNAVAILABLE"),
+    errors.ServerUnreachable: (503, "UNAVAILABLE"),
+    errors.ConnectionLost: (503, "UNAVAILABLE"),
+    errors.DeadlineExceeded: (504, "DEADLINE_EXCEEDED"),
+    errors.ComputeTimeout: (504, "DEADLINE_EXCEEDED"),
+    errors.ModelFailed: (500, "INTERNAL"),
+    errors.OutOfMemory: (500, "INTERNAL"),
+    errors.Quarantined: (422, "FAILED_PRECONDITION"),
+    errors.BadArtifact: (500, "INTERNAL"),
+    errors.ConfigurationError: (500, "INTERNAL"),
+    SlowRequest: (408, "DEADLINE_EXCEEDED"),
+    TargetTooLong: (414, "RESOURCE_EXHAUSTED"),
+    HeadersTooLarge: (431, "RESOURCE_EXHAUSTED"),
 }
 
 # What is away and has not said for how long: seconds after which it is worth asking again.
@@ -60,10 +61,16 @@ OPAQUE = "internal error; the server's log has it under this request's id"
 
 def status_of(error: Exception) -> int:
     """HTTP status of an error of our tree; 500 of any other."""
-    for cls in type(error).__mro__:
-        if cls in _STATUS:
-            return _STATUS[cls]
-    return 500
+    return _look_up(error)[0]
+
+
+def grpc_code_of(error: Exception) -> str:
+    """Name of the gRPC status code of an error of our tree; that of a bug is `INTERNAL`."""
+    return _look_up(error)[1]
+
+
+def _look_up(error: Exception) -> tuple[int, str]:
+    return next((_STATUS[cls] for cls in type(error).__mro__ if cls in _STATUS), _STATUS[MaasError])
 
 
 def public(error: Exception) -> MaasError:

@@ -14,6 +14,9 @@ def serve(
     repository: Annotated[Path | None, typer.Option(help="Folder of the model versions.")] = None,
     host: Annotated[str | None, typer.Option(help="Address to bind; 127.0.0.1 unless told.")] = None,
     port: Annotated[int | None, typer.Option(min=0, max=65535, help="TCP port; 8000 unless told.")] = None,
+    grpc_port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="TCP port for gRPC; none unless told.")
+    ] = None,
     take_over: Annotated[
         int | None,
         typer.Option(
@@ -30,12 +33,18 @@ def serve(
     from maas.config import load_configuration
     from maas.server import run
 
-    run(partial(load_configuration, config, overrides=_overrides(repository, host, port)), take_over)
+    run(
+        partial(load_configuration, config, overrides=_overrides(repository, host, port, grpc_port)),
+        take_over,
+    )
 
 
-def _overrides(repository: Path | None, host: str | None, port: int | None) -> dict[str, Any]:
+def _overrides(
+    repository: Path | None, host: str | None, port: int | None, grpc_port: int | None
+) -> dict[str, Any]:
     """The options that were given, as a tree like the file's."""
-    server = {key: value for key, value in (("host", host), ("port", port)) if value is not None}
+    given = {"host": host, "port": port, "grpc_port": grpc_port}
+    server = {key: value for key, value in given.items() if value is not None}
     return {
         **({"repository": str(repository.expanduser())} if repository is not None else {}),
         **({"server": server} if server else {}),

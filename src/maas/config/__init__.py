@@ -83,6 +83,13 @@ class ServerOptions(_Section):
         description="TCP port; 0 takes a free one and logs it.",
         json_schema_extra=_NEEDS_RESTART,
     )
+    grpc_port: int = Field(
+        0,
+        ge=0,
+        le=65535,
+        description="TCP port of the same address for gRPC, which the extra `grpc` installs; 0 serves none.",
+        json_schema_extra=_NEEDS_RESTART,
+    )
     readiness: Literal["any", "all"] = Field(
         "any",
         description="`any`: ready when one model is, with failed ones named in the body; `all`: only when every one is.",

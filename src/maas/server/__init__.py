@@ -1,7 +1,7 @@
 """The server: everything is built here, runs in one task group, and is drained in one order.
 
     readiness falls, answers say `Connection: close` → refuse what comes → answer what was accepted
-    → close the port and idle connections → end the processes → flush the log
+    → close the ports and idle connections → end the processes → flush the log
 
 One that is taken over differs in its beginning only: it accepts no more, and nobody who asks is told that it is not ready.
 Nothing here or below imports an ML framework; that happens in the model processes.
@@ -23,7 +23,7 @@ import uvloop
 from maas.config import Configuration, ServerOptions
 from maas.errors import ConfigurationError, MaasError, ModelNotReady
 from maas.server.handover import Predecessor, Succession, meet
-from maas.server.http import BACKLOG, HttpServer
+from maas.server.http import BACKLOG, LAST_WRITES, HttpServer
 from maas.server.parts import Parts, build, log_line, prepare
 from maas.server.reloader import Reloader
 from maas.server.signals import Signals, signals
@@ -52,6 +52,8 @@ def run(read: Callable[[], Configuration], take_over: int | None = None) -> None
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # every connection takes a descriptor
     options = configuration.server
+    if take_over is None and options.grpc_port:
+        _check_free(options.host, options.grpc_port)
     predecessor = meet(take_over, options) if take_over is not None else None
     with (
         listen(options.host, options.port) if predecessor is None else predecessor.sock as sock,
@@ -72,6 +74,12 @@ def listen(host: str, port: int) -> socket.socket:
         sock.close()
         raise ConfigurationError(f"server: cannot listen on {host}:{port}: {error.strerror}") from error
     return sock
+
+
+def _check_free(host: str, port: int) -> None:
+    """Raise `ConfigurationError` where somebody listens there. gRPC does not: it shares a port with who lets it, which is how
+    a successor gets it, and each is given a part of the calls."""
+    listen(host, port).close()
 
 
 async def serve(
@@ -105,6 +113,8 @@ async def serve(
                 else:
                     await _serve_until_told(parts, reloader, Succession(sock, http), told)
                 await _drain(reloader.configuration.server, parts, told)
+                if parts.grpc is not None:
+                    await parts.grpc.stop(0 if told.abort.is_set() else LAST_WRITES)
                 for worker in workers:
                     worker.cancel()
                 http.should_exit = True
@@ -145,13 +155,22 @@ async def _open(
             return
         if reason := _unready(parts):
             raise ModelNotReady(f"process {predecessor.pid} is not taken over: {reason}")
+        await _open_grpc(parts)
         await predecessor.relieve(partial(http.accept, sock.dup()))
     else:
+        await _open_grpc(parts)
         await http.accept(sock.dup())
     host, port = sock.getsockname()[:2]
     log.info("listening", host=host, port=port, models=[live.label for live in parts.registry.versions()])
     for broken in parts.registry.broken:
         log.error("version_broken", model=broken.label, reason=broken.reason)
+
+
+async def _open_grpc(parts: Parts) -> None:
+    """Listen for gRPC; beside a predecessor for a moment, and whoever connects meets either."""
+    if parts.grpc is not None:
+        await parts.grpc.start()
+        structlog.get_logger("maas.server").info("listening_for_grpc", port=parts.grpc.port)
 
 
 def _unready(parts: Parts) -> str:
@@ -175,7 +194,14 @@ async def _send_away(options: ServerOptions, parts: Parts, told: Signals) -> Non
     seconds = max(options.drain_delay, _MOVING_SECONDS)
     structlog.get_logger("maas.server").info("leaving", seconds=seconds)
     parts.edge.leave()
-    await _first_of(told.stop.wait(), parts.edge.is_empty.wait(), seconds=seconds)
+    await _first_of(told.stop.wait(), _all_gone(parts, seconds), seconds=seconds)
+
+
+async def _all_gone(parts: Parts, seconds: float) -> None:
+    """Return when no connection is left. gRPC tells its clients to connect anew, and lets calls end that have begun."""
+    if parts.grpc is not None:
+        await parts.grpc.stop(seconds)
+    await parts.edge.is_empty.wait()
 
 
 async def _drain(options: ServerOptions, parts: Parts, told: Signals) -> None:

@@ -14,7 +14,7 @@ from maas.edge.connection import Connection
 from maas.edge.edge import Edge
 
 BACKLOG = 2048  # connections that the kernel holds until they are accepted
-_LAST_WRITES = 5  # seconds that answers may take to leave once they are all there
+LAST_WRITES = 5  # seconds that answers may take to leave once they are all there
 
 
 class HttpServer(uvicorn.Server):
@@ -31,7 +31,7 @@ class HttpServer(uvicorn.Server):
                 access_log=False,
                 server_header=False,
                 proxy_headers=False,
-                timeout_graceful_shutdown=_LAST_WRITES,
+                timeout_graceful_shutdown=LAST_WRITES,
             )
         )
         self.config.load()

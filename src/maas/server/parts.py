@@ -7,7 +7,7 @@ import resource
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from fastapi import FastAPI
@@ -21,7 +21,7 @@ from maas.batching.permits import Permits
 from maas.config import Configuration, ServerOptions
 from maas.edge.edge import Edge
 from maas.edge.lane import Lane
-from maas.errors import WorkerDied
+from maas.errors import ConfigurationError, WorkerDied
 from maas.gateway import Gateway
 from maas.models.live import Hooks, LiveVersion, VersionState
 from maas.models.registry import Registry
@@ -31,6 +31,9 @@ from maas.telemetry.metrics import Gauges, Labels, Metrics
 from maas.telemetry.requests import AccessPolicy, RequestRecorder
 from maas.workers.launcher import Launcher
 from maas.workers.standard_output import PrintedLine
+
+if TYPE_CHECKING:
+    from maas.api.grpc.server import GrpcServer
 
 _OTHER_DESCRIPTORS = 256  # that are kept for other things than connections
 
@@ -42,6 +45,7 @@ class Parts:
     app: FastAPI
     codec: Codec
     edge: Edge
+    grpc: GrpcServer | None
     door: Door
     gateway: Gateway
     registry: Registry
@@ -52,7 +56,8 @@ class Parts:
 
 
 def build(configuration: Configuration, launcher: Launcher) -> Parts:
-    """Nothing is started by it. Raises `BadArtifact` where the repository cannot be read."""
+    """Nothing is started by it. Raises `BadArtifact` where the repository cannot be read, `ConfigurationError` where something
+    that is asked for is not installed."""
     limits = configuration.limits
     permits = Permits(limits.running_batches)
     backlog = Backlog(limits.waiting_requests, limits.waiting_bytes)
@@ -73,6 +78,7 @@ def build(configuration: Configuration, launcher: Launcher) -> Parts:
             max_connections=most_connections(configuration.server),
             local_only=configuration.access == "loopback",
         ),
+        grpc=_build_grpc(configuration, gateway, door, recorder, backlog),
         door=door,
         gateway=gateway,
         registry=registry,
@@ -99,6 +105,25 @@ def most_connections(options: ServerOptions) -> int:
 def access_policy(configuration: Configuration) -> AccessPolicy:
     logging = configuration.logging
     return AccessPolicy(logging.access, logging.access_sample, logging.slow_seconds)
+
+
+def _build_grpc(
+    configuration: Configuration,
+    gateway: Gateway,
+    door: Door,
+    recorder: RequestRecorder,
+    backlog: Backlog,
+) -> GrpcServer | None:
+    """Imported only where it is wanted, for its size. Raises `ConfigurationError` where it is not installed."""
+    if not configuration.server.grpc_port:
+        return None
+    try:
+        from maas.api.grpc.server import GrpcServer
+    except ImportError as error:
+        raise ConfigurationError(
+            f"server.grpc_port: {error.name} is not installed; the extra `grpc` has it"
+        ) from error
+    return GrpcServer(configuration, gateway, door, recorder, backlog)
 
 
 def _build_registry(
