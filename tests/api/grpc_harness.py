@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -41,6 +42,15 @@ class GrpcService:
             response_deserializer=answer.FromString,
         )
         return stub(asked() if message is None else message, **{"timeout": SECONDS, **options})
+
+    @property
+    def waiting(self) -> int:
+        """Requests in the queue of the harness's default model."""
+        return self.service.live().batcher.statistics().waiting
+
+    @property
+    def running(self) -> int:
+        return self.service.live().batcher.statistics().running
 
     def infer(self, message: ModelInferRequest, **options: Any) -> grpc.aio.UnaryUnaryCall:
         return self.call("ModelInfer", message, **options)
@@ -90,3 +100,12 @@ def rows(*numbers: list[float], **request: Any) -> ModelInferRequest:
 def floats(answer: messages.ModelInferResponse) -> list[list[float]]:
     [output], [raw] = answer.outputs, answer.raw_output_contents
     return np.frombuffer(raw, np.float32).reshape(output.shape).tolist()
+
+
+async def until(is_so: Callable[[], bool]) -> None:
+    """Calls go over a real socket, so what they do comes in time, not in turns of the loop."""
+    for _ in range(2000):
+        if is_so():
+            return
+        await asyncio.sleep(0.005)
+    raise AssertionError("what was waited for never came")

@@ -1,0 +1,166 @@
+"""What stands beside inference: the repository, configuration, health, reflection, and the descriptors themselves."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from pathlib import Path
+
+import grpc
+import pytest
+from google.protobuf.descriptor_pb2 import FileDescriptorProto
+from google.protobuf.descriptor_pool import Default
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+from grpc_health.v1.health_pb2_grpc import HealthStub
+from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest
+from grpc_reflection.v1alpha.reflection_pb2_grpc import ServerReflectionStub
+from tests.api.grpc_harness import serving_grpc
+from tests.api.harness import Model, in_loop
+
+from maas.api.grpc import messages
+from maas.api.grpc.messages import (
+    ModelConfigRequest,
+    RepositoryIndexRequest,
+    RepositoryModelLoadRequest,
+    RepositoryModelUnloadRequest,
+)
+from maas.api.grpc.service import NAME
+
+PACKAGE = Path(messages.__file__).parent
+
+
+@in_loop
+async def test_configuration_of_a_model() -> None:
+    """As clients read it: the tensors of one row where rows are batched, else the whole ones and a batch size of 0."""
+    whole = Model(name="whole", inputs={"x": "bytes[n]"}, outputs={"y": "int64[3]"}, max_batch_size=1)
+    async with serving_grpc(Model(), whole) as service:
+        config = (await service.call("ModelConfig", ModelConfigRequest(name="double"))).config
+        assert (config.name, config.max_batch_size, config.backend) == ("double", 4, "fake")
+        assert [(i.name, i.data_type, list(i.dims)) for i in config.input] == [("x", 11, [2])]
+        assert config.version_policy.HasField("all")
+        config = (await service.call("ModelConfig", ModelConfigRequest(name="whole"))).config
+        assert config.max_batch_size == 0
+        assert [(i.data_type, list(i.dims)) for i in config.input] == [(13, [-1])]
+        assert [(o.data_type, list(o.dims)) for o in config.output] == [(9, [3])]
+
+
+@in_loop
+async def test_index_lists_what_is_served_and_what_failed() -> None:
+    """Every version with its state, or those that are ready."""
+    models = (
+        Model(),
+        Model(version="2", state="failed", reason="it is odd"),
+        Model(name="torn", broken="no file"),
+    )
+    async with serving_grpc(*models) as service:
+        index = await service.call("RepositoryIndex")
+        assert [(m.name, m.version, m.state, m.reason) for m in index.models] == [
+            ("double", "1", "READY", ""),
+            ("double", "2", "UNAVAILABLE", "it is odd"),
+            ("torn", "1", "UNAVAILABLE", "no file"),
+        ]
+        ready = await service.call("RepositoryIndex", RepositoryIndexRequest(ready=True))
+        assert [(m.name, m.version) for m in ready.models] == [("double", "1")]
+
+
+@pytest.mark.parametrize("access", ["loopback", "open"])
+@in_loop
+async def test_models_are_unloaded_where_only_this_machine_may_ask(access: str) -> None:
+    """As by `/admin`: with `access: loopback` a model goes; with `open` it stays, and the caller may not."""
+    async with serving_grpc(configuration={"access": access}) as service:
+        call = service.call("RepositoryModelUnload", RepositoryModelUnloadRequest(model_name="double"))
+        if access == "loopback":
+            await call
+            assert service.service.gateway.registry.versions_of("double") == []
+            return
+        for refused in (
+            call,
+            service.call("RepositoryModelLoad", RepositoryModelLoadRequest(model_name="double")),
+        ):
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await refused
+            assert caught.value.code() == grpc.StatusCode.PERMISSION_DENIED
+        assert service.service.gateway.registry.versions_of("double")
+
+
+@in_loop
+async def test_load_takes_no_files_from_a_caller() -> None:
+    """A model is loaded as it stands in the repository, so parameters are refused."""
+    request = RepositoryModelLoadRequest(model_name="double")
+    request.parameters["config"].string_param = "{}"
+    async with serving_grpc() as service:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await service.call("RepositoryModelLoad", request)
+        assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+
+
+@pytest.mark.parametrize(
+    ("method", "extension"),
+    [("SystemSharedMemoryRegister", "system_shared_memory"), ("TraceSetting", "trace")],
+)
+@in_loop
+async def test_extension_that_is_not_served_is_named(method: str, extension: str) -> None:
+    """A client that asks for it is told what it lacks, and the metadata does not promise it."""
+    async with serving_grpc() as service:
+        call = service.channel.unary_unary(f"/{NAME}/{method}")
+        with pytest.raises(grpc.aio.AioRpcError, match=extension) as caught:
+            await call(b"", timeout=10)
+        assert caught.value.code() == grpc.StatusCode.UNIMPLEMENTED
+        assert extension not in (await service.call("ServerMetadata")).extensions
+
+
+@in_loop
+async def test_health_follows_readiness() -> None:
+    """`Check` says what holds, `Watch` what changes; a service that is not there is unknown."""
+    async with serving_grpc() as service:
+        health = HealthStub(service.channel)
+        watch = health.Watch(HealthCheckRequest(service=NAME), timeout=20)
+        assert (await watch.read()).status == HealthCheckResponse.SERVING
+        assert (await health.Check(HealthCheckRequest(), timeout=10)).status == HealthCheckResponse.SERVING
+        service.service.gateway.is_leaving = True
+        assert (
+            await health.Check(HealthCheckRequest(), timeout=10)
+        ).status == HealthCheckResponse.NOT_SERVING
+        async with asyncio.timeout(10):
+            assert (await watch.read()).status == HealthCheckResponse.NOT_SERVING
+        watch.cancel()
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await health.Check(HealthCheckRequest(service="other"), timeout=10)
+        assert caught.value.code() == grpc.StatusCode.NOT_FOUND
+
+
+@in_loop
+async def test_reflection_shows_the_service() -> None:
+    """A client without our file finds the services, and the file that declares one."""
+    async with serving_grpc() as service:
+        stream = ServerReflectionStub(service.channel).ServerReflectionInfo(timeout=10)
+        await stream.write(ServerReflectionRequest(list_services=""))
+        listed = (await stream.read()).list_services_response.service
+        assert {NAME, "grpc.health.v1.Health"} <= {found.name for found in listed}
+        await stream.write(ServerReflectionRequest(file_containing_symbol=NAME))
+        [file] = (await stream.read()).file_descriptor_response.file_descriptor_proto
+        found = FileDescriptorProto.FromString(file)
+        assert [service.name for service in found.service] == ["GRPCInferenceService"]
+        await stream.done_writing()
+
+
+def test_descriptors_are_those_of_the_proto(tmp_path: Path) -> None:
+    """What the package keeps is what the compiler makes of `inference.proto`."""
+    command = [sys.executable, "-m", "grpc_tools.protoc", f"-I{PACKAGE}", "inference.proto"]
+    made = [f"--descriptor_set_out={tmp_path / 'made'}", f"--pyi_out={tmp_path}"]
+    subprocess.run([*command, *made], check=True, timeout=60)
+    assert (PACKAGE / "inference.descriptors").read_bytes() == (tmp_path / "made").read_bytes()
+    assert (PACKAGE / "messages.pyi").read_text() == (tmp_path / "inference_pb2.pyi").read_text()
+
+
+def test_messages_leave_the_shared_pool_alone() -> None:
+    """Another `inference.*` may be in the process."""
+    with pytest.raises(KeyError):
+        Default().FindMessageTypeByName("inference.ModelInferRequest")
+
+
+def test_server_without_the_port_does_not_import_grpc() -> None:
+    """Who does not use gRPC has none of it in memory."""
+    code = "import maas.server, sys; assert not {'grpc', 'google.protobuf'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
