@@ -79,13 +79,16 @@ def public(error: Exception) -> MaasError:
 
 
 def headers_of(error: Exception) -> list[tuple[bytes, bytes]]:
-    """`Retry-After` in whole seconds, rounded up, at least 1, and beside it the milliseconds, where waiting helps."""
+    """`X-Error-Code`, for dialects whose bodies have no place for it, and where waiting helps `Retry-After` in whole seconds,
+    rounded up, at least 1, with the milliseconds beside it."""
+    code = (b"x-error-code", public(error).code.encode())
     seconds = error.retry_after if isinstance(error, Refused | Unavailable) else None
     if seconds is None and isinstance(error, MaasError):
         seconds = _BACK_SOON.get(type(error))
     if seconds is None:
-        return []
+        return [code]
     return [
+        code,
         (b"retry-after", str(max(1, math.ceil(seconds))).encode()),
         (b"retry-after-ms", str(math.ceil(seconds * 1e3)).encode()),
     ]

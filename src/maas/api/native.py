@@ -113,6 +113,7 @@ def _describe(gateway: Gateway, live: LiveVersion) -> dict[str, Any]:
         "license": manifest.license,
         "runtime": manifest.runtime.name,
         "idempotent": manifest.idempotent,
+        "allow_non_finite": manifest.allow_non_finite,
         "inputs": [_tensor(spec) for spec in live.signature.inputs],
         "outputs": [_tensor(spec) for spec in live.signature.outputs],
         "dimensions": {name: asdict(bounds) for name, bounds in live.signature.bounds.items()},

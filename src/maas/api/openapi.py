@@ -203,6 +203,11 @@ _ANSWER_HEADERS: Schema = {
     "Server-Timing": _answer_header("Milliseconds in queue, compute and in all.", {"type": "string"}),
     **_ID_HEADER,
 }
+_CODE_HEADER = {
+    "X-Error-Code": _answer_header(
+        "A word for the kind of the error, which does not change.", {"type": "string"}, required=False
+    )
+}
 _LATER_HEADERS: Schema = {
     "Retry-After": _answer_header(
         "Seconds to wait, where it is known.", {"type": "integer", "minimum": 1}, required=False
@@ -222,7 +227,7 @@ def _error_response(status: str, schema: str) -> Schema:
 
 
 def _headers_of(status: str) -> Schema:
-    return {**_ID_HEADER, **(_LATER_HEADERS if status == "503" else {})}
+    return {**_ID_HEADER, **_CODE_HEADER, **(_LATER_HEADERS if status == "503" else {})}
 
 
 def _json(schema: Schema, example: object = None) -> Schema:

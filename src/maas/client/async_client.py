@@ -22,13 +22,16 @@ from maas.client.calls import (
     model_call,
     models_call,
     predict_call,
+    raw_predict_call,
     refresh_call,
     shown,
+    signature_call,
     unload_call,
 )
+from maas.client.raw import RawSignature, may_pay
 from maas.client.replies import Reply
 from maas.client.transport import DEFAULT_URL, LIMITS, parse_url, past_proxies, transport_errors
-from maas.errors import DeadlineExceeded, MaasError, Unavailable
+from maas.errors import DeadlineExceeded, InvalidRequest, MaasError, Unavailable
 
 T = TypeVar("T")
 
@@ -55,6 +58,7 @@ class AsyncClient:
         self._server = shown(address)
         self._policy = AttemptPolicy(timeout, retries, connect_timeout, clock, jitter)
         self._sleep = sleep
+        self._signatures: dict[tuple[str, str | None], RawSignature | None] = {}
         self._http = httpx.AsyncClient(
             base_url=address,
             limits=LIMITS,
@@ -73,7 +77,14 @@ class AsyncClient:
         request_id: str | None = None,
     ) -> Prediction:
         """Run `model` on `inputs`; what goes in, comes out and is raised is as with `Client.predict`."""
-        return await self._run(predict_call(model, inputs, version=version, request_id=request_id), timeout)
+        if may_pay(inputs):
+            began = self._policy.clock()
+            prediction = await self._predict_raw(model, inputs, version, timeout, request_id)
+            if prediction is not None:
+                return prediction
+            timeout = self._policy.left(timeout, began)
+        call = predict_call(model, inputs, version=version, request_id=request_id)
+        return await self._run(call, timeout)
 
     async def models(self, *, timeout: float | None = None) -> list[dict[str, object]]:
         """The versions that the server knows: `name`, `version`, `state`, `default` of each."""
@@ -124,6 +135,32 @@ class AsyncClient:
 
     def __repr__(self) -> str:
         return f"<AsyncClient {self._server}>"
+
+    async def _predict_raw(
+        self,
+        model: str,
+        inputs: Mapping[str, object],
+        version: str | None,
+        timeout: float | None,
+        request_id: str | None,
+    ) -> Prediction | None:
+        """The answer by raw tensors, or None where the call is one for JSON. A request that is refused as wrong may only not fit
+        a signature that has changed since: JSON tells what holds now."""
+        began, key = self._policy.clock(), (model, version)
+        if key not in self._signatures:
+            self._signatures[key] = await self._run(signature_call(model, version), timeout)
+        if (signature := self._signatures[key]) is None:
+            return None
+        call = raw_predict_call(signature, model, inputs, version=version, request_id=request_id)
+        if call is None:
+            return None
+        try:
+            return await self._run(call, self._policy.left(timeout, began))
+        except InvalidRequest as problem:
+            if type(problem) is not InvalidRequest:
+                raise
+            self._signatures.pop(key, None)
+            return None
 
     async def _run(self, call: Call[T], timeout: float | None) -> T:
         attempts = self._policy.begin(call, timeout)

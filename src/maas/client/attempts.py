@@ -59,6 +59,11 @@ class AttemptPolicy:
         seconds = self.timeout if timeout is None else _check_timeout(timeout)
         return Attempts(self, seconds, self.clock() + seconds, self.retries if call.may_repeat else 0)
 
+    def left(self, timeout: float | None, began: float) -> float:
+        """What is left of a call's timeout for its next question, where it asks several."""
+        seconds = self.timeout if timeout is None else _check_timeout(timeout)
+        return max(seconds - (self.clock() - began), _LEAST_LEFT)
+
 
 def _check_timeout(seconds: float) -> float:
     if not 0 < seconds <= LONGEST_TIMEOUT:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 import httpx
 import numpy as np
 
+from maas.client.raw import RawSignature, encode_raw, read_raw, read_signature
 from maas.client.replies import Reply
 from maas.client.wire import encode_inputs
 from maas.errors import InvalidRequest
@@ -49,14 +50,16 @@ class Call(Generic[T_co]):
     request_id: str
     body: bytes | None = None
     may_repeat: bool = True  # whether a refused attempt may be followed by another
-    idempotence: Call[bool] | None = (
-        None  # asks whether what may have run may run again; without it, it may not
-    )
+    media: Mapping[str, str] = field(
+        default_factory=lambda: {"content-type": "application/json"}
+    )  # of the body
+    idempotence: Call[bool] | None = None
+    """Asks whether what may have run may run again; without it, it may not."""
 
     @property
     def headers(self) -> dict[str, str]:
-        media = {} if self.body is None else {"content-type": "application/json"}
-        return {"accept": "application/json", "x-request-id": self.request_id} | media
+        media = {} if self.body is None else self.media
+        return {"accept": "application/json", "x-request-id": self.request_id, **media}
 
     def reply(self, response: httpx.Response, body: bytes) -> Reply:
         return Reply(shown(response.url), self.request_id, response.status_code, response.headers, body)
@@ -74,6 +77,34 @@ def predict_call(
         encode_inputs(inputs),
         idempotence=_idempotence_call(model, version),
     )
+
+
+def raw_predict_call(
+    signature: RawSignature,
+    model: str,
+    inputs: Mapping[str, object],
+    *,
+    version: str | None,
+    request_id: str | None,
+) -> Call[Prediction] | None:
+    """The same with raw tensors; None for what has to go as JSON."""
+    request = encode_raw(signature, inputs)
+    if request is None:
+        return None
+    return Call(
+        "POST",
+        f"/v2/models/{_model_path(model, version)}/infer",
+        lambda reply: _predicted(read_raw(signature, request.is_single, reply), reply),
+        _new_id() if request_id is None else _checked_id(request_id),
+        request.body,
+        media=request.headers,
+        idempotence=_idempotence_call(model, version),
+    )
+
+
+def signature_call(model: str, version: str | None) -> Call[RawSignature | None]:
+    """What raw tensors have to be like."""
+    return Call("GET", "/models/" + _model_path(model, version), read_signature, _new_id())
 
 
 def _idempotence_call(model: str, version: str | None) -> Call[bool]:
@@ -137,6 +168,10 @@ def _prediction(reply: Reply) -> Prediction:
         outputs = {name: _array(value) for name, value in document.items()}
     except ValueError as error:
         raise reply.unreadable(error) from error
+    return _predicted(outputs, reply)
+
+
+def _predicted(outputs: dict[str, Array], reply: Reply) -> Prediction:
     return Prediction(
         outputs,
         reply.headers.get("x-model-version"),

@@ -1,6 +1,6 @@
 """What came back over HTTP, and which error of our tree it stands for.
 
-A body of ours is `{"error": "sentence", "code": "word"}`, and the code decides; `draining` without a time to return is
+A body of ours is `{"error": "sentence", "code": "word"}`, or has the code in the header `X-Error-Code`, and the code decides; `draining` without a time to return is
 said of a request that was being run. Anything else comes from something
 in between, such as a proxy: there the status decides, and the message says who seems to have answered.
 """
@@ -91,7 +91,7 @@ class Reply:
         return document if isinstance(document, dict) else None
 
     def _error(self, document: dict[str, object]) -> MaasError:
-        code, message = document.get("code"), document.get("error")
+        code, message = document.get("code") or self.headers.get("x-error-code"), document.get("error")
         kind = _BY_CODE.get(code) if isinstance(code, str) else None
         retry_after = self._retry_after()
         error = _build(

@@ -193,5 +193,4 @@ def _beside(request: _Request, error: Exception | None = None) -> Metadata:
         beside += [("x-model-version", request.live.label), ("x-model-digest", request.live.digest)]
     if error is not None:
         beside += [(name.decode(), value.decode()) for name, value in headers_of(error)]
-        beside.append(("x-error-code", error.code if isinstance(error, MaasError) else MaasError.code))
     return tuple(beside)
