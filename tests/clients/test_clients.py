@@ -23,6 +23,10 @@ ENVIRONMENTS = {
     "kserve_rest": "kserve",
     "open_inference_openapi": "open-inference-openapi",
     "mlserver_types": "mlserver",
+    "tritonclient_grpc": "tritonclient",
+    "tritonclient_grpc_aio": "tritonclient",
+    "kserve_grpc": "kserve",
+    "open_inference_grpc": "open-inference-grpc",
 }
 
 # What the server does not do yet, by call: a call that passes fails here until its line is gone.
@@ -61,10 +65,12 @@ def functions(file: str) -> list[str]:
 
 
 @pytest.mark.parametrize(("file", "function"), calls())
-def test_client(file: str, function: str, server: Server) -> None:
+def test_client(file: str, function: str, server: Server, grpc_port: int) -> None:
     """The client's own call gives what its user expects."""
-    python = python_of(ENVIRONMENTS[file])
-    command = [str(python), "-m", "tests.clients.call", file, function, f"127.0.0.1:{server.port}", ""]
+    if "grpc" in file and not grpc_port:
+        pytest.skip("gRPC is not served")
+    addresses = [f"127.0.0.1:{port}" for port in (server.port, grpc_port)]
+    command = [str(python_of(ENVIRONMENTS[file])), "-m", "tests.clients.call", file, function, *addresses]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert result.returncode == 0, result.stderr[-4000:]
 
