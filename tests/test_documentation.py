@@ -176,3 +176,16 @@ def test_faults_page_names_only_tests_that_are_there() -> None:
             assert re.search(rf"^(async )?def {name}\(", (ROOT / "tests" / file).read_text(), re.MULTILINE), (
                 name
             )
+
+
+def test_protocols_page_names_only_tests_that_are_there() -> None:
+    """Each path and call is held by a test or by a client's call that exists."""
+    lines = (ROOT / "docs/protocols.md").read_text().splitlines()
+    rows = [line for line in lines if line.startswith("| ") and not line.endswith("| tested by |")]
+    assert len(rows) > 30
+    for row in rows:
+        tests = re.findall(r"`([a-z0-9_/]+\.py)::(\w+)`", row)
+        assert tests, row
+        for file, name in tests:
+            code = (ROOT / "tests" / file).read_text()
+            assert re.search(rf"^(async )?def {name}\(", code, re.MULTILINE), name
