@@ -14,7 +14,7 @@ from importlib import import_module
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
-    """`HOST:PORT` of the server's two sides; gRPC's is empty where it is not served."""
+    """`HOST:PORT` of the server's two sides."""
 
     http: str
     grpc: str

@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
-from importlib.util import find_spec
 
 import pytest
 from tests.clients.models import CODE, publish
 from tests.test_server import Server, serving
 
-from maas.config import ServerOptions
-
 
 @pytest.fixture(scope="session")
 def grpc_port() -> int:
-    """A port that was free just now; 0 where the server has no gRPC."""
-    if "grpc_port" not in ServerOptions.model_fields or find_spec("grpc") is None:
-        return 0
+    """A port that was free just now."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return int(listener.getsockname()[1])
 
@@ -29,6 +24,6 @@ def server(tmp_path_factory: pytest.TempPathFactory, grpc_port: int) -> Iterator
     publish(folder / "models")
     # Deadlines are met by waiting, whatever an earlier call has left running: nothing is refused by forecast.
     patient = {"slow": {"refuse_unreachable": False}}
-    options = {"port": 0, **({"grpc_port": grpc_port} if grpc_port else {})}
+    options = {"port": 0, "grpc_port": grpc_port}
     with serving(folder / "models", folder, allow_code=[CODE], server=options, models=patient) as running:
         yield running

@@ -23,13 +23,18 @@ def _one(value: float) -> list[client.InferInput]:
 
 
 async def is_live_ready_and_described(addresses: Addresses) -> None:
-    """Health, metadata, config, statistics and index."""
+    """Health and metadata."""
     async with client.InferenceServerClient(addresses.grpc) as server:
         assert await server.is_server_live()
         assert await server.is_server_ready()
         assert await server.is_model_ready("add_sub")
         assert (await server.get_server_metadata()).name == "maas"
         assert list((await server.get_model_metadata("add_sub")).versions) == ["1"]
+
+
+async def reads_config_statistics_and_index(addresses: Addresses) -> None:
+    """What is served beyond the standard."""
+    async with client.InferenceServerClient(addresses.grpc) as server:
         assert (await server.get_model_config("add_sub")).config.max_batch_size == 32
         assert (await server.get_inference_statistics("add_sub")).model_stats[0].name == "add_sub"
         assert "add_sub" in {model.name for model in (await server.get_model_repository_index()).models}
