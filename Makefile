@@ -18,7 +18,7 @@ BIN       := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test lint format types unit test-slow clients fuzz torture torture-peers soak bench bench-peers constraints clean
+.PHONY: help install serve test lint format types unit test-slow clients fuzz torture torture-peers soak bench bench-peers constraints protos clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -87,6 +87,10 @@ constraints: ## pin the newest versions that work together, from a fresh environ
 	build/constraints/bin/python -m pip freeze --all --exclude-editable --exclude pip \
 	  | sed 's/+[a-z0-9.]*$$//' >> constraints.txt
 	rm -rf build/constraints
+
+protos: $(INSTALLED) ## make the descriptors and types of the gRPC messages anew
+	cd src/maas/api/grpc && $(abspath $(BIN))/python -m grpc_tools.protoc -I. --descriptor_set_out=inference.descriptors \
+	  --pyi_out=. inference.proto && mv inference_pb2.pyi messages.pyi
 
 clean: ## remove the environment and every cache, but no model
 	rm -rf $(VENV) build dist src/*.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
