@@ -27,12 +27,14 @@ def render_error(path: str, error: MaasError, request_id: str) -> bytes:
 
 
 class Door:
-    """`most_requests` is how many inference requests the server holds at once, over all models; it may be set anew."""
+    """`most_requests` is how many inference requests the server holds at once, over all models; it may be set anew. `elsewhere`
+    are those that came by another way than the caller of `closed` knows of."""
 
     def __init__(self, gateway: Gateway, recorder: RequestRecorder, most_requests: int) -> None:
         self._gateway = gateway
         self._recorder = recorder
         self.most_requests = most_requests
+        self.elsewhere = 0
         self._begun: dict[LiveVersion, int] = {}  # requests let in, in this pass of the loop
 
     def refusal(self, target: Target, asked: Asked | None, late: float = 0.0) -> MaasError | None:
@@ -47,9 +49,10 @@ class Door:
         return refusal
 
     def closed(self, in_flight: int) -> MaasError | None:
-        """Why nobody is let in: the server is draining, or holds `in_flight` requests and takes no more."""
+        """Why nobody is let in: the server is draining, or holds `in_flight` requests, and those elsewhere, and takes no more."""
         if self._gateway.is_draining:
             return Draining("the server is shutting down")
+        in_flight += self.elsewhere
         if in_flight < self.most_requests:
             return None
         many = f"the server holds {in_flight} requests; it takes {self.most_requests}"

@@ -14,6 +14,7 @@ from maas.api.body import check_length
 from maas.api.codec import LARGE
 from maas.api.door import Door
 from maas.api.errors import headers_of
+from maas.api.grpc.density import check_density
 from maas.api.grpc.inference import InferForm, parse_infer, render_infer
 from maas.api.grpc.messages import ModelInferRequest, ModelInferResponse
 from maas.api.operation import Call
@@ -82,10 +83,9 @@ class _TurnedAway(Exception):
 
 
 class Asking:
-    """Asks the gateway. `in_flight` is how many requests are in its hands."""
+    """Asks the gateway, and has the door count what is in its hands."""
 
     def __init__(self, gateway: Gateway, door: Door, recorder: RequestRecorder, backlog: Backlog) -> None:
-        self.in_flight = 0
         self._gateway = gateway
         self._door = door
         self._recorder = recorder
@@ -95,7 +95,7 @@ class Asking:
         """Answered or failed, and recorded. Cancelled, the request is taken off the queue."""
         request = _Request(choose_request_id(caller.headers), Terms(time.monotonic()))
         try:
-            if closed := self._door.closed(self.in_flight):
+            if closed := self._door.closed(0):
                 raise _TurnedAway(closed)
             with self._holding(len(data)):
                 answer, timings = await self._answer(request, data, caller)
@@ -163,16 +163,18 @@ class Asking:
         counted = nbytes if nbytes > LARGE else 0
         if counted and (reason := self._backlog.refusal(counted)):
             raise QueueFull(reason, retry_after=_RETRY_SECONDS)
-        self.in_flight += 1
+        self._door.elsewhere += 1
         self._backlog.hold(counted)
         try:
             yield
         finally:
             self._backlog.let_go(counted)
-            self.in_flight -= 1
+            self._door.elsewhere -= 1
 
 
 def _read(data: bytes) -> ModelInferRequest:
+    if len(data) > LARGE:
+        check_density(data)
     try:
         return ModelInferRequest.FromString(data)
     except DecodeError:
