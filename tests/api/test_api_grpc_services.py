@@ -97,7 +97,11 @@ async def test_load_takes_no_files_from_a_caller() -> None:
 
 @pytest.mark.parametrize(
     ("method", "extension"),
-    [("SystemSharedMemoryRegister", "system_shared_memory"), ("TraceSetting", "trace")],
+    [
+        ("SystemSharedMemoryRegister", "system_shared_memory"),
+        ("TraceSetting", "trace"),
+        ("ModelStatistics", "statistics"),
+    ],
 )
 @in_loop
 async def test_extension_that_is_not_served_is_named(method: str, extension: str) -> None:

@@ -32,6 +32,7 @@ _UNSERVED = {
     "CudaSharedMemoryUnregister": "cuda_shared_memory",
     "TraceSetting": "trace",
     "LogSettings": "logging",
+    "ModelStatistics": "statistics",
 }
 
 
