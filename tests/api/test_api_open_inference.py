@@ -209,15 +209,16 @@ async def test_bytes_are_strings() -> None:
 
 
 @in_loop
-async def test_bytes_that_are_no_text_are_an_error_of_the_model() -> None:
-    """JSON cannot carry bytes that are no UTF-8: a 500 that names the output."""
+async def test_bytes_that_are_no_text_are_to_be_asked_for_raw() -> None:
+    """JSON cannot carry bytes that are no UTF-8: a 400 that says how they can be had; natively a 500."""
     model = Model(inputs={"x": "bytes[batch]"}, outputs={"y": "bytes[batch]"})
     model.function = lambda tensors: {"y": np.array([b"\xff\xfe"], object)}
     async with serving(model) as service:
         answer = await service.infer(request(tensor(["a"], [1], "BYTES")))
         native = await service.predict({"x": "a"})
-    assert answer.status_code == 500
+    assert answer.status_code == 400
     assert "'y' holds bytes that are no valid UTF-8" in answer.json()["error"]
+    assert "ask for binary_data" in answer.json()["error"]
     assert (native.status_code, native.json()["code"]) == (500, "model_error")
 
 

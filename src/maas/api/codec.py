@@ -220,7 +220,7 @@ def _to_call(operation: Operation[F], subject: Subject, answer: AnyFrame, slab: 
         for spec, place in zip(subject.signature.inputs, answer.places, strict=True)
     }
     form = msgspec.msgpack.decode(answer.form, type=operation.form)
-    return Call(inputs, form, answer.timeout)
+    return Call(inputs, form, answer.timeout, answer.priority)
 
 
 def _to_body(answer: AnyFrame, slab: Slab) -> Payload:

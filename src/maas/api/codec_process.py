@@ -80,7 +80,7 @@ def _parse(frame: Parse, given: Slab) -> tuple[Parsed, Slab]:
     slab = Slab.allocate(nbytes)
     for column, place in zip(columns, places, strict=True):
         write(slab.buffer, place, column)
-    return Parsed(places, msgspec.Raw(msgspec.msgpack.encode(call.form)), call.timeout), slab
+    return Parsed(places, msgspec.Raw(msgspec.msgpack.encode(call.form)), call.timeout, call.priority), slab
 
 
 def _render(frame: Render, given: Slab) -> tuple[Rendered, Slab]:

@@ -15,7 +15,7 @@ import msgspec
 
 from maas.api.errors import headers_of, public, status_of
 from maas.api.operation import Call, F, Operation, Payload
-from maas.api.terms import Asked
+from maas.api.terms import OCTETS, Asked
 from maas.batching.request import Answer, Outcome, Request
 from maas.errors import MaasError, UnsupportedMedia
 from maas.gateway import Gateway, Terms
@@ -68,8 +68,8 @@ class Exchange(msgspec.Struct, Generic[F], eq=False):
 
     def agree(self, asked: Asked) -> None:
         """To what the head asks for. Raises `UnsupportedMedia` where the dialect has no raw tensors."""
-        if asked.json_size is not None and not self.operation.takes_raw:
-            raise UnsupportedMedia("raw tensors are not read here; send application/json")
+        if (asked.is_octets or asked.json_size is not None) and not self.operation.takes_raw:
+            raise UnsupportedMedia(f"content type {OCTETS!r} is not read here; send application/json")
         self.terms.timeout = asked.timeout
         self.terms.priority = asked.priority
 
@@ -80,9 +80,11 @@ class Exchange(msgspec.Struct, Generic[F], eq=False):
         return self.gateway.submit(self.live, call.inputs, self.terms, complete)
 
     def heed(self, call: Call[F]) -> None:
-        """Keep to the time that the body asks for, if it does."""
+        """Keep to the time and the priority that the body asks for, if it does."""
         if call.timeout is not None:
             self.terms.timeout = min(self.terms.timeout, call.timeout)
+        if call.priority is not None:
+            self.terms.priority = call.priority
 
     def answered(self, answer: Answer, payload: Payload) -> Reply:
         live, timings = self.live, answer.timings

@@ -12,6 +12,7 @@ from typing import Generic, Protocol, TypeVar
 
 import msgspec
 
+from maas.batching.priority import Priority
 from maas.batching.request import Answer
 from maas.errors import MaasError
 from maas.types import Signature, Tensors
@@ -45,11 +46,12 @@ class Payload(msgspec.Struct):
 @dataclass(slots=True)
 class Call(Generic[F]):
     """A parsed request. `form` is what the dialect needs to know of it again when it renders the answer; `timeout` is how
-    many seconds the request itself says it may take, None where it does not."""
+    many seconds the request itself says it may take, and `priority` the one that it asks for, None where it does not."""
 
     inputs: Tensors
     form: F
     timeout: float | None = None
+    priority: Priority | None = None
 
 
 @dataclass(frozen=True, slots=True)

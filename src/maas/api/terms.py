@@ -16,6 +16,7 @@ from maas.types import clip
 PRIORITIES = {priority.name.lower(): priority for priority in Priority}
 
 _JSON_SIZE = b"inference-header-content-length"
+OCTETS = "application/octet-stream"
 _MAX_DIGITS = 18
 _NAMES = frozenset(
     (b"content-type", b"content-encoding", b"x-request-timeout", b"x-request-priority", HEADER, _JSON_SIZE)
@@ -37,6 +38,8 @@ class Asked(msgspec.Struct, frozen=True):
     priority: Priority = Priority.STANDARD
     request_id: bytes | None = None
     json_size: int | None = None
+    is_octets: bool = False
+    """The body is said to be bytes of some kind, which only a dialect with raw tensors knows to read."""
 
 
 def read_asked(headers: Iterable[tuple[bytes, bytes]]) -> Asked:
@@ -65,8 +68,7 @@ def read_asked(headers: Iterable[tuple[bytes, bytes]]) -> Asked:
             json_size = _parse_size(value)
         else:
             request_id = request_id or plain_id(value)
-    _check_type(media, json_size is not None)
-    return Asked(timeout, priority, request_id, json_size)
+    return Asked(timeout, priority, request_id, json_size, is_octets=_check_type(media))
 
 
 def _parse_size(value: bytes) -> int:
@@ -77,12 +79,14 @@ def _parse_size(value: bytes) -> int:
 
 
 @lru_cache(256)
-def _check_type(value: bytes, has_raw: bool) -> None:
+def _check_type(value: bytes) -> bool:
+    """Whether the body is said to be octets, and not JSON."""
     media = value.decode("latin-1").partition(";")[0].strip().lower()
-    if has_raw and media == "application/octet-stream":
-        return
+    if media == OCTETS:
+        return True
     if media not in _JSON_TYPES and not media.endswith("+json"):
         raise UnsupportedMedia(f"content type {clip(media)!r} is not read here; send application/json")
+    return False
 
 
 def _check_encoding(value: bytes) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from maas.batching.priority import Priority
 from maas.tensors.packing import Place
 from maas.types import Bounds, CurvePoint, Tolerance
 
@@ -166,11 +167,12 @@ class Render(Frame, frozen=True, tag=True):
 
 
 class Parsed(Frame, frozen=True, tag=True):
-    """The inputs lie at `places` of the slab beside the frame; `form` and `timeout` are the call's."""
+    """The inputs lie at `places` of the slab beside the frame; `form`, `timeout` and `priority` are the call's."""
 
     places: list[Place]
     form: msgspec.Raw
     timeout: float | None
+    priority: Priority | None
 
 
 class Rendered(Frame, frozen=True, tag=True):

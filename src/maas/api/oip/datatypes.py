@@ -19,3 +19,11 @@ DATATYPES: Mapping[str, str] = {
     "float64": "FP64",
     "bytes": "BYTES",
 }
+
+BF16 = "BF16"
+"""No dtype of a model here, but read where one takes float32, which holds all of its numbers."""
+
+
+def is_read_as(datatype: object, dtype: str) -> bool:
+    """Whether an input of `dtype` takes elements of `datatype`."""
+    return datatype == DATATYPES[dtype] or (datatype == BF16 and dtype == "float32")

@@ -11,13 +11,13 @@ from typing import Any
 import orjson
 
 from maas.api.body import dump, parse_object
-from maas.api.oip.datatypes import DATATYPES
+from maas.api.oip.datatypes import BF16, DATATYPES, is_read_as
 from maas.api.oip.outputs import choose_outputs, choose_raw, entries_of
-from maas.api.oip.parameters import parameters_of, timeout_of
-from maas.api.oip.raw_tensors import read_raw, write_raw
+from maas.api.oip.parameters import parameters_of, priority_of, timeout_of
+from maas.api.oip.raw_tensors import read_lone, read_raw, write_raw
 from maas.api.operation import Call, Operation, Payload, Subject
 from maas.batching.request import Answer
-from maas.errors import InvalidRequest, MaasError
+from maas.errors import InvalidRequest, MaasError, ModelFailed
 from maas.tensors.check import wrong_names
 from maas.tensors.nested import decode, encode, is_plain
 from maas.types import Array, TensorSpec, clip
@@ -37,6 +37,8 @@ class InferForm:
 
 def parse_infer(subject: Subject, payload: Payload) -> Call[InferForm]:
     """Raises `InvalidRequest` naming the tensor, what was expected and what came."""
+    if payload.json_size == 0:
+        return _parse_lone(subject, memoryview(payload.data))
     body, behind = _cut(payload)
     request = parse_object(body, allow_non_finite=True)
     entries = entries_of(request.get("inputs"), "inputs")
@@ -53,11 +55,21 @@ def parse_infer(subject: Subject, payload: Payload) -> Call[InferForm]:
     wanted = request.get("outputs")
     outputs = choose_outputs(subject.signature, wanted)
     form = InferForm(outputs, choose_raw(outputs, wanted, parameters), _parse_id(request))
-    return Call(inputs, form, timeout_of(parameters))
+    return Call(inputs, form, timeout_of(parameters), priority_of(parameters))
+
+
+def _parse_lone(subject: Subject, data: memoryview) -> Call[InferForm]:
+    """A request without JSON is the elements of the one input; its answer is raw too."""
+    inputs = subject.signature.inputs
+    if len(inputs) != 1:
+        raise InvalidRequest(f"the body has no JSON, and the model has {len(inputs)} inputs; it takes JSON")
+    outputs = choose_outputs(subject.signature, None)
+    array = _not_empty(read_lone(data, inputs[0]), inputs[0])
+    return Call({inputs[0].name: array}, InferForm(outputs, outputs, None))
 
 
 def render_infer(subject: Subject, form: InferForm, answer: Answer) -> Payload:
-    """Raises `ModelFailed` where an output holds bytes that are no text."""
+    """Raises `InvalidRequest` where an output holds bytes that are no text and is asked for as JSON."""
     response: dict[str, Any] = {"model_name": subject.name, "model_version": subject.version}
     if form.id is not None:
         response["id"] = form.id
@@ -128,7 +140,7 @@ def _parse_input(
     spec: TensorSpec, tensor: Mapping[str, Any], raw: memoryview | None, is_plain: bool
 ) -> Array:
     datatype = tensor.get("datatype")
-    if datatype != DATATYPES[spec.dtype]:
+    if not is_read_as(datatype, spec.dtype):
         raise InvalidRequest(
             f"input {spec.name!r} has datatype {clip(str(datatype))!r}; expected {DATATYPES[spec.dtype]}"
         )
@@ -147,7 +159,7 @@ def _parse_input(
             raise InvalidRequest(
                 f"input {spec.name!r} has `data` and binary_data_size; it may have one of them"
             )
-        return _not_empty(read_raw(raw, spec, shape), spec)
+        return _not_empty(read_raw(raw, spec, shape, is_bf16=datatype == BF16), spec)
     if "data" not in tensor:
         raise InvalidRequest(f"input {spec.name!r} needs `data`, a list of {DATATYPES[spec.dtype]} elements")
     array = decode(tensor["data"], spec, allow_non_finite=True, is_plain=is_plain)
@@ -181,4 +193,7 @@ def _render_output(spec: TensorSpec, array: Array, raw: bytes | None) -> dict[st
     tensor = {"name": spec.name, "shape": list(array.shape), "datatype": DATATYPES[spec.dtype]}
     if raw is not None:
         return {**tensor, "parameters": {"binary_data_size": len(raw)}}
-    return {**tensor, "data": encode(array.reshape(-1), spec.name)}
+    try:
+        return {**tensor, "data": encode(array.reshape(-1), spec.name)}
+    except ModelFailed as error:  # which holds in JSON alone
+        raise InvalidRequest(f"{error.message}; ask for binary_data") from error

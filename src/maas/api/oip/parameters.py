@@ -6,26 +6,56 @@ from collections.abc import Mapping
 from typing import Any
 
 from maas.api.terms import check_timeout
+from maas.batching.priority import Priority
 from maas.errors import InvalidRequest
 from maas.types import clip
 
+Parameters = Mapping[str, Any]
 
-def parameters_of(owner: Mapping[str, Any], of: str) -> Mapping[str, Any]:
-    parameters = owner.get("parameters", {})
+_NONE: Parameters = {}
+_PRIORITIES = {1: Priority.INTERACTIVE, 2: Priority.STANDARD, 3: Priority.BULK}  # 0 asks for none of them
+_SHARED_MEMORY = "shared_memory_region"
+
+
+def parameters_of(owner: Mapping[str, Any], of: str) -> Parameters:
+    """Raises `InvalidRequest` unless each is a string, a number or a boolean, as the protocol has them."""
+    if "parameters" not in owner:
+        return _NONE
+    parameters = owner["parameters"]
     if not isinstance(parameters, dict):
         raise InvalidRequest(f"`parameters`{of} must be an object")
+    check_parameters(parameters, of)
     return parameters
 
 
-def flag(parameters: Mapping[str, Any], name: str, default: bool) -> bool:
+def check_parameters(parameters: Parameters, of: str = "") -> None:
+    """Raises `InvalidRequest` for what is nested or null, and for tensors that are in memory which is not shared here."""
+    for name, value in parameters.items():
+        if not isinstance(value, (str, int, float)):
+            raise InvalidRequest(f"parameter {clip(name)!r}{of} must be a string, a number or a boolean")
+    if _SHARED_MEMORY in parameters:
+        raise InvalidRequest(f"parameter {_SHARED_MEMORY!r}{of}: the shared memory extension is not served")
+
+
+def flag(parameters: Parameters, name: str, default: bool) -> bool:
     value = parameters.get(name, default)
     if not isinstance(value, bool):
         raise InvalidRequest(f"parameter {name!r} is {clip(str(value))!r}; it must be true or false")
     return value
 
 
-def timeout_of(parameters: Mapping[str, Any]) -> float | None:
+def timeout_of(parameters: Parameters) -> float | None:
     """The parameter `timeout` of the protocol's scheduling extension, in microseconds, as seconds."""
     if "timeout" not in parameters:
         return None
     return check_timeout(parameters["timeout"], "parameter 'timeout'", "microseconds") / 1e6
+
+
+def priority_of(parameters: Parameters) -> Priority | None:
+    """The parameter `priority` of the same extension: 1 is the highest, 0 the default."""
+    value = parameters.get("priority", 0)
+    if type(value) is not int or not 0 <= value <= len(_PRIORITIES):
+        raise InvalidRequest(
+            f"parameter 'priority' is {clip(str(value))!r}; it is 0 (default), 1 (interactive), 2 (standard) or 3 (bulk)"
+        )
+    return _PRIORITIES.get(value)
