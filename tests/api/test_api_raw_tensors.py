@@ -159,12 +159,15 @@ async def test_header_beyond_the_body_is_refused() -> None:
 
 @in_loop
 async def test_raw_tensors_are_for_this_dialect_alone() -> None:
-    """The native dialect refuses them, and a body of bytes without the header is no JSON."""
+    """The native dialect refuses them, and bytes; in this one a body of bytes without the header is JSON, as clients send it."""
     async with serving() as service:
         raw = {"Inference-Header-Content-Length": "2", "Content-Type": "application/octet-stream"}
+        bytes_alone = {"Content-Type": "application/octet-stream"}
         assert (await service.predict(b"{}", headers=raw)).status_code == 415
-        answer = await service.infer(b"{}", headers={"Content-Type": "application/octet-stream"})
-        assert answer.status_code == 415
+        assert (await service.predict(b"{}", headers=bytes_alone)).status_code == 415
+        answer = await service.infer(b"{}", headers=bytes_alone)
+        assert answer.status_code == 400
+        assert "`inputs` must be a list of tensors" in answer.json()["error"]
 
 
 @in_loop
