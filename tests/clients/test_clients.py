@@ -6,6 +6,7 @@ A test is a function of a file in `calls/`; `make clients` runs them all.
 from __future__ import annotations
 
 import ast
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -28,6 +29,7 @@ ENVIRONMENTS = {
     "tritonclient_grpc_aio": "tritonclient",
     "kserve_grpc": "kserve",
     "open_inference_grpc": "open-inference-grpc",
+    "together": "together",
 }
 
 # What the server does not do yet, by call: a call that passes fails here until its line is gone.
@@ -72,7 +74,8 @@ def test_client(file: str, function: str, server: Server, grpc_port: int) -> Non
     """The client's own call gives what its user expects."""
     addresses = [f"127.0.0.1:{port}" for port in (server.port, grpc_port)]
     command = [str(python_of(ENVIRONMENTS[file])), "-m", "tests.clients.call", file, function, *addresses]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    source = {**os.environ, "PYTHONPATH": str(ROOT / "src")}  # for the call that has the server beside it
+    result = subprocess.run(command, cwd=ROOT, env=source, capture_output=True, text=True, timeout=60)
     assert result.returncode == 0, result.stderr[-4000:]
 
 
