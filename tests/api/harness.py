@@ -25,7 +25,7 @@ from maas.api.codec import Codec
 from maas.batching.backlog import Backlog
 from maas.batching.permits import Permits
 from maas.config import Configuration
-from maas.errors import BadArtifact
+from maas.errors import BadArtifact, ModelNotFound
 from maas.gateway import Gateway
 from maas.models.live import Example, Hooks, LiveVersion, VersionState
 from maas.models.manifest import Batching, Manifest, RuntimeOptions, to_yaml
@@ -89,8 +89,12 @@ class MemoryRepository:
     def versions(self, name: str) -> list[str]:
         return sorted(model.version for model in self._models if model.name == name)
 
-    def read(self, name: str, version: str) -> StoredVersion:
-        return next(m for m in self._models if (m.name, m.version) == (name, version)).stored()
+    def read(self, name: str, version: str | None = None) -> StoredVersion:
+        version = version or max(self.versions(name), default=None)
+        for model in self._models:
+            if (model.name, model.version) == (name, version):
+                return model.stored()
+        raise ModelNotFound(f"the repository has no model {name!r}")
 
 
 @dataclass

@@ -97,7 +97,15 @@ async def test_server_metadata_stands_with_and_without_slash(path: str) -> None:
     assert answer.json() == {
         "name": "maas",
         "version": maas.__version__,
-        "extensions": ["binary_tensor_data"],
+        "extensions": [
+            "binary_tensor_data",
+            "parameters",
+            "schedule_policy",
+            "model_configuration",
+            "model_repository",
+            "model_repository(unload_dependents)",
+            "statistics",
+        ],
     }
 
 

@@ -234,6 +234,11 @@ async def test_every_plain_route_is_documented() -> None:
         "GET /models",
         "GET /models/{model}",
         "GET /models/{model}/versions/{version}",
+        "GET /",
+        "GET /v1/models",
+        "GET /v1/models/{model}",
+        "POST /v1/models/{model}:predict",
+        "POST /v1/models/{model}/versions/{version}:predict",
         "GET /v2",
         "GET /v2/health/live",
         "GET /v2/health/ready",
@@ -241,6 +246,14 @@ async def test_every_plain_route_is_documented() -> None:
         "GET /v2/models/{model}/versions/{version}",
         "GET /v2/models/{model}/ready",
         "GET /v2/models/{model}/versions/{version}/ready",
+        "GET /v2/models/{model}/config",
+        "GET /v2/models/{model}/versions/{version}/config",
+        "GET /v2/models/stats",
+        "GET /v2/models/{model}/stats",
+        "GET /v2/models/{model}/versions/{version}/stats",
+        "POST /v2/repository/index",
+        "POST /v2/repository/models/{model}/load",
+        "POST /v2/repository/models/{model}/unload",
         "POST /v2/models/{model}/infer",
         "POST /v2/models/{model}/versions/{version}/infer",
         "GET /metrics",
@@ -254,7 +267,7 @@ async def test_every_plain_route_is_documented() -> None:
     for path, operation in found.items():
         assert operation["summary"], path
         assert operation["tags"], path
-        is_inference = "/predict/" in path or path.endswith("/infer")
+        is_inference = "/predict/" in path or path.endswith(("/infer", ":predict"))
         assert ("422" in operation["responses"]) == is_inference, path
         assert ("404" in operation["responses"]) == ("{model}" in path or "/predict/" in path), path
         given = {(parameter["in"], parameter["name"]) for parameter in operation.get("parameters", [])}

@@ -1,11 +1,12 @@
 """For operators: metrics, and which versions are served.
 
-Loading and unloading is for who stands at the machine: with `access: loopback` only, until there are keys. A proxy on the
-same machine makes a loopback bind reachable, and needs `access: open`.
+Loading and unloading is for who stands at the machine: with `access: loopback`, or where the configuration says
+`allow_control: true`. A proxy on the same machine makes a loopback bind reachable, and needs `access: open`.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from fastapi import APIRouter
@@ -27,17 +28,30 @@ def operations(metrics: Metrics) -> APIRouter:
     return router
 
 
-def control(gateway: Gateway, *, is_allowed: bool) -> APIRouter:
-    """Load and unload versions while the others are served. Without `is_allowed` it answers 403."""
-    refused: dict[int | str, dict[str, Any]] = {403: {"description": "Others can reach the server."}}
-    router = APIRouter(prefix="/admin", tags=["operations"], responses=refused)
-    registry = gateway.registry
+@dataclass(frozen=True, slots=True)
+class Control:
+    """Whether whoever reaches the server may load and unload, in every dialect."""
 
-    def check_allowed() -> None:
-        if not is_allowed:
+    is_allowed: bool
+
+    def check(self) -> None:
+        """Raise `Forbidden` unless it is so."""
+        if not self.is_allowed:
             raise Forbidden(
-                "models are loaded and unloaded with `access: loopback` only, until there are keys"
+                "models are loaded and unloaded with `access: loopback`, or where the configuration says `allow_control: true`"
             )
+
+    @property
+    def responses(self) -> dict[int | str, dict[str, Any]]:
+        """What a route says of the refusal in the OpenAPI document."""
+        return {403: {"description": "Others can reach the server."}}
+
+
+def control(gateway: Gateway, allowed: Control) -> APIRouter:
+    """Load and unload versions while the others are served, if it is `allowed`."""
+    router = APIRouter(prefix="/admin", tags=["operations"], responses=allowed.responses)
+    registry = gateway.registry
+    check_allowed = allowed.check
 
     @router.post("/refresh", summary="Look at the repository again: load what is new, drain what is gone")
     async def refresh() -> dict[str, Any]:

@@ -10,13 +10,13 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 import maas
-from maas.api import admin, native
+from maas.api import admin, listing, native
 from maas.api.codec import Codec
 from maas.api.docs import add_docs
 from maas.api.door import render_error
 from maas.api.endpoint import InferenceEndpoint, is_inference
 from maas.api.errors import headers_of, public, status_of
-from maas.api.oip import metadata
+from maas.api.oip import extensions, metadata
 from maas.api.openapi import document_of
 from maas.api.request_id import RequestIds, request_id_of
 from maas.api.routes import INFERENCE
@@ -30,6 +30,7 @@ _TAGS = [
     {"name": "predict", "description": "One typed operation for each model that is ready."},
     {"name": "models", "description": "What is served."},
     {"name": "Open Inference Protocol", "description": "Version 2 of the protocol, over REST."},
+    {"name": "V1", "description": "Version 1 of the inference protocol."},
     {"name": "operations", "description": "For operators."},
 ]
 
@@ -68,9 +69,12 @@ def create_app(
     app.inference = InferenceEndpoint(gateway, codec, recorder)
     app.router.routes[:0] = [Route(path, app.inference, methods=["POST"]) for path, _ in INFERENCE]
     app.include_router(native.catalogue(gateway))
+    app.include_router(listing.listing(gateway))
+    control = admin.Control(allow_control)
+    app.include_router(extensions.extensions(gateway, metrics, control))  # before: `stats` is no model
     app.include_router(metadata.routes(gateway))
     app.include_router(admin.operations(metrics))
-    app.include_router(admin.control(gateway, is_allowed=allow_control))
+    app.include_router(admin.control(gateway, control))
     add_docs(app)
     app.add_exception_handler(MaasError, _on_error)
     app.add_exception_handler(HTTPException, _on_http_exception)

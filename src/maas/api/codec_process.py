@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from maas.api import native
+from maas.api import native, v1
 from maas.api.errors import OPAQUE
 from maas.api.oip import infer
 from maas.api.operation import Operation, Payload, Subject
@@ -28,7 +28,7 @@ from maas.workers.frames import Described, Frame, Parse, Parsed, Render, Rendere
 from maas.workers.slab import Slab
 
 _OPERATIONS: dict[str, Operation[Any]] = {
-    operation.name: operation for operation in (native.PREDICT, infer.INFER)
+    operation.name: operation for operation in (native.PREDICT, infer.INFER, v1.V1_PREDICT)
 }
 
 

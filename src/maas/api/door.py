@@ -7,8 +7,9 @@ meant and a question to that version's batcher.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
-from maas.api import native
+from maas.api import listing, native, v1
 from maas.api.oip import infer
 from maas.api.routes import Target
 from maas.api.terms import Asked
@@ -22,8 +23,15 @@ _RETRY_SECONDS = 1.0  # where the server as a whole is full, no queue says when 
 
 def render_error(path: str, error: MaasError, request_id: str) -> bytes:
     """The body that says `error` in the dialect of `path`; the native one where the path is of none."""
-    render = infer.render_error if f"{path}/".startswith("/v2/") else native.render_error
-    return render(error, request_id)
+    return _renderer_for(path)(error, request_id)
+
+
+def _renderer_for(path: str) -> Callable[[MaasError, str], bytes]:
+    if f"{path}/".startswith("/v2/"):
+        return infer.render_error
+    if f"{path}/".startswith("/v1/"):
+        return v1.render_error if path.endswith(":predict") else listing.render_error
+    return native.render_error
 
 
 class Door:

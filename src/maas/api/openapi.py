@@ -29,6 +29,7 @@ _INFER_ERROR = "InferError"
 _PRIORITY = "Priority"
 _NO_MODEL = "No such model or version."
 _BUG = "A fault of the server's own; its log has it under the request's id."
+_OPENAI_ERROR = "OpenAIError"
 _ERRORS = {
     "400": "The request is not what the model declares; the message names the tensor.",
     "403": "The server takes no requests from other machines, or from web pages of another origin.",
@@ -81,6 +82,9 @@ def _document(app: FastAPI, gateway: Gateway) -> Schema:
             paths[f"/predict/{live.name}/versions/{live.version}"] = {"post": operation}
     for suffix, name in (("", "infer"), ("/versions/{version}", "infer-version")):
         paths[f"/v2/models/{{model}}{suffix}/infer"] = {"post": _infer_operation(name)}
+        paths[f"/v1/models/{{model}}{suffix}:predict"] = {
+            "post": _v1_operation(name.replace("infer", "v1-predict"))
+        }
     return document
 
 
@@ -88,7 +92,7 @@ def _correct_errors(document: Schema) -> None:
     """FastAPI announces its own 422, which no route of ours gives; those that name a model answer 404. It knows of the other
     errors, where it is told of them, no body; any may be a 500."""
     for path, operations in document["paths"].items():
-        schema = _INFER_ERROR if path == "/v2" or path.startswith("/v2/") else _PREDICT_ERROR
+        schema = _error_schema_of(path)
         for operation in operations.values():
             responses = operation["responses"]
             if responses.pop("422", None):
@@ -100,6 +104,12 @@ def _correct_errors(document: Schema) -> None:
             operation["responses"] = dict(sorted(responses.items()))
     for name in ("HTTPValidationError", "ValidationError"):
         document["components"]["schemas"].pop(name, None)
+
+
+def _error_schema_of(path: str) -> str:
+    if f"{path}/".startswith("/v2/"):
+        return _INFER_ERROR
+    return _OPENAI_ERROR if path.startswith("/v1/") else _PREDICT_ERROR
 
 
 def _declare_names(document: Schema) -> None:
@@ -149,21 +159,30 @@ def _predict_operation(live: LiveVersion, operation_id: str) -> Schema:
 
 
 def _infer_operation(operation_id: str) -> Schema:
-    names = ["model", "version"] if operation_id == "infer-version" else ["model"]
+    return _untyped_operation(operation_id, "Open Inference Protocol", "Inference", "Infer")
+
+
+def _v1_operation(operation_id: str) -> Schema:
+    return _untyped_operation(operation_id, "V1", "Prediction by rows or columns", "V1")
+
+
+def _untyped_operation(operation_id: str, tag: str, summary: str, schema: str) -> Schema:
+    """One for all models, of `{schema}Request` and `{schema}Response`."""
+    names = ["model", "version"] if operation_id.endswith("-version") else ["model"]
     return {
-        "tags": ["Open Inference Protocol"],
-        "summary": "Inference",
+        "tags": [tag],
+        "summary": summary,
         "operationId": operation_id,
         "parameters": [
             *({"name": name, "in": "path", "required": True, **_NAMES[name]} for name in names),
             *_TERMS,
         ],
-        "requestBody": {"required": True, "content": _json(_ref("InferRequest"))},
+        "requestBody": {"required": True, "content": _json(_ref(f"{schema}Request"))},
         "responses": {
             "200": {
                 "description": "The outputs.",
                 "headers": _ANSWER_HEADERS,
-                "content": _json(_ref("InferResponse")),
+                "content": _json(_ref(f"{schema}Response")),
             },
             **_error_responses(_INFER_ERROR),
         },
@@ -343,6 +362,8 @@ def _shared_schemas() -> dict[str, Schema]:
         },
         _INFER_ERROR: {"type": "object", "properties": {"error": text}, "required": ["error"]},
         _PRIORITY: {"type": "string", "enum": list(PRIORITIES)},
+        _OPENAI_ERROR: _openai_error(),
+        **_v1_schemas(),
         "InferTensor": tensor,
         "InferRequest": {
             "type": "object",
@@ -360,3 +381,27 @@ def _shared_schemas() -> dict[str, Schema]:
             "required": ["model_name", "outputs"],
         },
     }
+
+
+def _v1_schemas() -> dict[str, Schema]:
+    rows: Schema = {"type": "array", "items": {}, "minItems": 1, "description": "Rows."}
+    columns: Schema = {"description": "The one input, or an object of all by name."}
+    return {
+        "V1Request": {
+            "type": "object",
+            "properties": {"instances": rows, "inputs": columns},
+            "oneOf": [{"required": ["instances"]}, {"required": ["inputs"]}],
+        },
+        "V1Response": {
+            "type": "object",
+            "properties": {"predictions": {"description": "In the form of the request."}},
+            "required": ["predictions"],
+        },
+    }
+
+
+def _openai_error() -> Schema:
+    text = {"type": "string"}
+    members = {"message": text, "type": text, "param": {"type": ["string", "null"]}, "code": text}
+    error = {"type": "object", "properties": members, "required": list(members)}
+    return {"type": "object", "properties": {"error": error}, "required": ["error"]}

@@ -7,7 +7,7 @@ from typing import Any
 
 from starlette.routing import compile_path
 
-from maas.api import native
+from maas.api import native, v1
 from maas.api.oip import infer
 from maas.api.operation import Operation
 
@@ -16,6 +16,8 @@ INFERENCE: tuple[tuple[str, Operation[Any]], ...] = (
     ("/predict/{model}/versions/{version}", native.PREDICT),
     ("/v2/models/{model}/infer", infer.INFER),
     ("/v2/models/{model}/versions/{version}/infer", infer.INFER),
+    ("/v1/models/{model}:predict", v1.V1_PREDICT),
+    ("/v1/models/{model}/versions/{version}:predict", v1.V1_PREDICT),
 )
 
 _PATTERNS = tuple((compile_path(path)[0], operation) for path, operation in INFERENCE)

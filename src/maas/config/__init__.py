@@ -318,6 +318,11 @@ class Configuration(_Section):
         "localhost or a loopback address. `open` says in so many words that whoever reaches the port may call every model.",
         json_schema_extra=_NEEDS_RESTART,
     )
+    allow_control: bool = Field(
+        False,
+        description="With `access: open`, let whoever reaches the port load and unload models. With `loopback` they may anyway.",
+        json_schema_extra=_NEEDS_RESTART,
+    )
     allow_code: tuple[str, ...] = Field(
         (),
         description="Modules, by prefix, whose code models may import and run in their processes.",
@@ -344,6 +349,11 @@ class Configuration(_Section):
                 "say `access: open` if that is meant"
             )
         return self
+
+    @property
+    def may_control(self) -> bool:
+        """Whether callers may load and unload models."""
+        return self.allow_control or self.access == "loopback"
 
     def options_of(self, model: str) -> ModelOptions:
         return self.models.get(model) or _DEFAULT_OPTIONS

@@ -30,12 +30,12 @@ from maas.edge.edge import NEVER, Edge
 from maas.edge.head import Head, Headers
 from maas.edge.reader import BODY, HEAD, IDLE, Reader
 from maas.errors import Draining, MaasError, QueueFull
+from maas.telemetry.metrics import CANCELLED
 
 _DISCARDED = 64 << 10  # bytes of a body nobody wants that are read so that the connection lives
 _READ_AHEAD = 32  # requests in line for which more is read
 _MOST_AHEAD = 256  # requests in line; one read can bring thousands
 _RETRY_SECONDS = 1.0
-_CANCELLED = "cancelled"  # as an outcome, beside the codes of errors
 _PEER_HAS_LEFT = (7, 8)  # TCP_CLOSE, TCP_CLOSE_WAIT
 
 
@@ -279,7 +279,7 @@ class Connection(HttpToolsProtocol):
         cancelled = [running] if running is not None and not running.is_over else []
         for cycle in (*cancelled, *self._line):
             cycle.abandon()
-            self.edge.door.turned_away(cycle.head.target, _CANCELLED)
+            self.edge.door.turned_away(cycle.head.target, CANCELLED)
         self._line.clear()
         self._farewell = None
 

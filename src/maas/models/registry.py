@@ -85,6 +85,14 @@ class Registry:
     def versions_of(self, name: str) -> list[LiveVersion]:
         return list(self._models.get(name, {}).values())
 
+    def stored(self) -> list[tuple[str, str]]:
+        """Name and version of all that lies in the repository, served or not. Reads folders."""
+        found = []
+        for name in self._repository.models():
+            with suppress(BadArtifact):  # a folder that cannot be read is among the broken
+                found += [(name, version) for version in self._repository.versions(name)]
+        return found
+
     def is_default(self, live: LiveVersion) -> bool:
         return self._default_of(live.name) is live
 

@@ -68,7 +68,7 @@ def build(configuration: Configuration, launcher: Launcher) -> Parts:
     door = Door(gateway, recorder, limits.requests)
     codec = Codec(launcher, backlog, limits.codec_processes)
     return Parts(
-        app=create_app(gateway, codec, metrics, recorder, allow_control=configuration.access == "loopback"),
+        app=create_app(gateway, codec, metrics, recorder, allow_control=configuration.may_control),
         codec=codec,
         edge=Edge(
             configuration.server,

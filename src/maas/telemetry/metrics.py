@@ -12,6 +12,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from time import time
 
 import numpy as np
 from prometheus_client import CollectorRegistry, ProcessCollector
@@ -28,6 +29,9 @@ _LATENCY_BUCKETS = (
     30.0, 60.0,
 )  # fmt: skip
 _ROWS_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+
+CANCELLED = "cancelled"
+"""The outcome of a request whose caller left, which is no failure."""
 
 _KEPT = 512  # observations that wait to be counted
 
@@ -71,6 +75,10 @@ class Histogram:
     def count(self) -> int:
         return int(self._counts.sum()) + len(self._fresh)
 
+    @property
+    def sum(self) -> float:
+        return self._sum + sum(self._fresh)
+
     def cumulated(self) -> tuple[list[tuple[str, float]], float]:
         """Buckets as Prometheus has them, each with all that is below it, and the sum."""
         self._count_fresh()
@@ -93,6 +101,26 @@ class _VersionMeters:
     elements: int = 0
     padding: int = 0
     outcomes: Counter[str] = field(default_factory=Counter)  # but for those that were answered
+    failed_seconds: float = 0.0
+    batches: Counter[int] = field(default_factory=Counter)  # by their rows, as the seconds below
+    batch_seconds: dict[int, float] = field(default_factory=dict)
+    last_batch: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """What a version has done since the server started: requests, and seconds of them; and its batches as rows, how many had so
+    many, and the model's seconds in those. `last_batch` is seconds of the epoch, 0 where there was none."""
+
+    answered: int
+    answered_seconds: float
+    failed: int
+    failed_seconds: float
+    queued: int
+    queue_seconds: float
+    compute_seconds: float
+    batches: Sequence[tuple[int, int, float]]
+    last_batch: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +154,9 @@ class Metrics(Collector):
         meters.queue.keep_all(queued)
         meters.compute.observe(compute, len(queued))
         meters.batch_rows.observe(rows)
+        meters.batches[rows] += 1
+        meters.batch_seconds[rows] = meters.batch_seconds.get(rows, 0.0) + compute
+        meters.last_batch = time()
 
     def count_elements(self, version: Labels, elements: int, padding: int) -> None:
         """A batch over variable dimensions held so many elements of its requests, and so many of padding."""
@@ -137,9 +168,29 @@ class Metrics(Collector):
         """A request was answered; `overhead` is what of its seconds was neither queue nor compute."""
         self._of(version).overhead.keep(overhead)
 
-    def count_error(self, version: Labels, code: str) -> None:
-        """A request failed or was refused with the stable `code` of its error."""
-        self._of(version).outcomes[code] += 1
+    def count_error(self, version: Labels, code: str, seconds: float = 0.0) -> None:
+        """A request failed or was refused with the stable `code` of its error, after so many seconds."""
+        meters = self._of(version)
+        meters.outcomes[code] += 1
+        meters.failed_seconds += seconds
+
+    def totals_of(self, version: Labels) -> Totals:
+        meters = self._versions.get(version) or _VersionMeters()
+        queue, compute = meters.queue.sum, meters.compute.sum
+        batches = [
+            (rows, count, meters.batch_seconds[rows]) for rows, count in sorted(meters.batches.items())
+        ]
+        return Totals(
+            answered=meters.overhead.count,
+            answered_seconds=queue + compute + meters.overhead.sum,
+            failed=meters.outcomes.total() - meters.outcomes[CANCELLED],
+            failed_seconds=meters.failed_seconds,
+            queued=meters.queue.count,
+            queue_seconds=queue,
+            compute_seconds=compute,
+            batches=batches,
+            last_batch=meters.last_batch,
+        )
 
     def expose(self) -> bytes:
         return generate_latest(self._registry)

@@ -72,10 +72,10 @@ class RequestRecorder:
             "total_ms": round(total * 1e3, 3),
         }
         if not isinstance(error, MaasError):
-            self._metrics.count_error(version or OTHER, MaasError.code)
+            self._metrics.count_error(version or OTHER, MaasError.code, total)
             self._log.error("request_met_a_bug", exc_info=error, **facts)
             return
-        self._metrics.count_error(version or OTHER, error.code)
+        self._metrics.count_error(version or OTHER, error.code, total)
         if error.trace:
             facts["trace"] = error.trace
         self._log.warning("request_failed", code=error.code, error=error.message, **facts)

@@ -10,6 +10,7 @@ from fastapi.responses import JSONResponse
 
 import maas
 from maas.api.oip.datatypes import DATATYPES
+from maas.api.oip.extensions import EXTENSIONS
 from maas.gateway import Gateway
 from maas.models.live import LiveVersion
 from maas.types import TensorSpec
@@ -32,7 +33,7 @@ def routes(gateway: Gateway) -> APIRouter:
     @router.get("", summary="Server metadata")
     @router.get("/", include_in_schema=False)
     async def server() -> dict[str, Any]:
-        return {"name": "maas", "version": maas.__version__, "extensions": ["binary_tensor_data"]}
+        return {"name": "maas", "version": maas.__version__, "extensions": list(EXTENSIONS)}
 
     @router.get("/models/{model}", summary="Model metadata")
     async def model_metadata(model: str) -> dict[str, Any]:
