@@ -209,7 +209,7 @@ def refuses_json_of_bytes_that_are_no_text(addresses: Addresses) -> None:
     array = np.array([[b"\xff\xfe", b"x"]], dtype=object)
     with _connect(addresses) as server:
         outputs = [client.InferRequestedOutput("upper", binary_data=False)]
-        _expect("500", "binary_data", server.infer, "upper", [_input("text", array)], outputs=outputs)
+        _expect("400", "binary_data", server.infer, "upper", [_input("text", array)], outputs=outputs)
 
 
 def infers_sequences_of_any_length(addresses: Addresses) -> None:
