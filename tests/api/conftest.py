@@ -23,6 +23,7 @@ _BOTH_DRIVERS = (
     "test_api_open_inference",
     "test_api_oip_requests",
     "test_api_v1",
+    "test_api_compression",
     "test_api_raw_tensors",
     "test_api_headers",
     "test_api_statuses",

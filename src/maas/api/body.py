@@ -61,6 +61,12 @@ class Body:
             self.parts = [b"".join(self.parts)]
         return self.parts[0]
 
+    def replace(self, data: bytes, limit: int) -> None:
+        """`data` is what was meant by what was read."""
+        self.release()
+        self.size = 0
+        self._add(data, limit)
+
     def release(self) -> None:
         """It is not needed any more."""
         self.parts = []

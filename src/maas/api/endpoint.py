@@ -12,6 +12,7 @@ from starlette.types import Receive, Scope, Send
 
 from maas.api.body import Body
 from maas.api.codec import Codec
+from maas.api.compression import inflate
 from maas.api.exchange import Exchange, Reply
 from maas.api.operation import Payload
 from maas.api.request_id import HEADER, choose_request_id, new_request_id
@@ -62,6 +63,8 @@ class InferenceEndpoint:
             asked = asked or read_asked(headers)
             exchange.agree(asked)
             await body.read(receive, headers, live.body_limit)
+            if asked.encoding:
+                body.replace(await inflate(body.whole(), asked.encoding, live.body_limit), live.body_limit)
             reply = exchange.answered(*await self._ask(exchange, target, live, body, asked.json_size))
         except Exception as error:
             reply = exchange.failed(error)

@@ -8,6 +8,7 @@ from functools import lru_cache
 
 import msgspec
 
+from maas.api.compression import ENCODINGS
 from maas.api.request_id import HEADER, plain_id
 from maas.batching.priority import Priority
 from maas.errors import InvalidRequest, UnsupportedMedia
@@ -40,6 +41,8 @@ class Asked(msgspec.Struct, frozen=True):
     json_size: int | None = None
     is_octets: bool = False
     """The body is said to be bytes of some kind, which only a dialect with raw tensors knows to read."""
+    encoding: str = ""
+    """How the body is compressed, if it is."""
 
 
 def read_asked(headers: Iterable[tuple[bytes, bytes]]) -> Asked:
@@ -53,13 +56,14 @@ def read_asked(headers: Iterable[tuple[bytes, bytes]]) -> Asked:
     request_id: bytes | None = None
     json_size: int | None = None
     media = b""
+    encoding = ""
     for name, value in headers:
         if name not in _NAMES:
             continue
         if name == b"content-type":
             media = value
         elif name == b"content-encoding":
-            _check_encoding(value)
+            encoding = _read_encoding(value)
         elif name == b"x-request-timeout":
             timeout = min(timeout, check_timeout(value.decode("latin-1"), "X-Request-Timeout", "seconds"))
         elif name == b"x-request-priority":
@@ -68,7 +72,7 @@ def read_asked(headers: Iterable[tuple[bytes, bytes]]) -> Asked:
             json_size = _parse_size(value)
         else:
             request_id = request_id or plain_id(value)
-    return Asked(timeout, priority, request_id, json_size, is_octets=_check_type(media))
+    return Asked(timeout, priority, request_id, json_size, is_octets=_check_type(media), encoding=encoding)
 
 
 def _parse_size(value: bytes) -> int:
@@ -89,12 +93,13 @@ def _check_type(value: bytes) -> bool:
     return False
 
 
-def _check_encoding(value: bytes) -> None:
+def _read_encoding(value: bytes) -> str:
     encoding = value.decode("latin-1").strip().lower()
-    if encoding != "identity":
-        raise UnsupportedMedia(
-            f"content encoding {clip(encoding)!r} is not read here; send the body as it is"
-        )
+    if encoding == "identity":
+        return ""
+    if encoding not in ENCODINGS:
+        raise UnsupportedMedia(f"content encoding {clip(encoding)!r} is not read here; gzip and deflate are")
+    return encoding
 
 
 def check_priority(text: str) -> Priority:

@@ -50,6 +50,8 @@ class Lane:
         length, asked = head.framing.length, head.asked
         if asked is None or length is None or head.method != "POST" or head.framing.expects_continue:
             return False
+        if asked.encoding:
+            return False
         return length <= (SMALL if asked.json_size is None else _SMALL_RAW)
 
     def enter(self, cycle: Cycle) -> None:
