@@ -15,7 +15,7 @@ from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest
 from grpc_reflection.v1alpha.reflection_pb2_grpc import ServerReflectionStub
-from tests.api.grpc_harness import serving_grpc
+from tests.api.grpc_harness import rows, serving_grpc
 from tests.api.harness import Model, in_loop
 
 from maas.api.grpc import messages
@@ -43,6 +43,29 @@ async def test_configuration_of_a_model() -> None:
         assert config.max_batch_size == 0
         assert [(i.data_type, list(i.dims)) for i in config.input] == [(13, [-1])]
         assert [(o.data_type, list(o.dims)) for o in config.output] == [(9, [3])]
+
+
+@in_loop
+async def test_statistics_are_those_of_what_was_done() -> None:
+    """Of a version, of a model's, or of all: requests that were answered and failed, and batches by their rows."""
+    async with serving_grpc(Model(), Model(name="other")) as service:
+        for count in (1, 3, 3):
+            await service.infer(rows(*[[1.0, 2.0]] * count))
+        with pytest.raises(grpc.aio.AioRpcError):
+            await service.infer(rows([1.0, 2.0, 3.0]))
+        asked = messages.ModelStatisticsRequest(name="double", version="1")
+        (found,) = (await service.call("ModelStatistics", asked)).model_stats
+        assert (found.name, found.version) == ("double", "1")
+        assert (found.inference_count, found.execution_count) == (7, 3)
+        stats = found.inference_stats
+        assert (stats.success.count, stats.fail.count, stats.queue.count) == (3, 1, 3)
+        assert stats.success.ns > 0
+        assert [(batch.batch_size, batch.compute_infer.count) for batch in found.batch_stats] == [
+            (1, 1),
+            (3, 2),
+        ]
+        everything = (await service.call("ModelStatistics")).model_stats
+        assert [(each.name, each.execution_count) for each in everything] == [("double", 3), ("other", 0)]
 
 
 @in_loop
@@ -100,7 +123,7 @@ async def test_load_takes_no_files_from_a_caller() -> None:
     [
         ("SystemSharedMemoryRegister", "system_shared_memory"),
         ("TraceSetting", "trace"),
-        ("ModelStatistics", "statistics"),
+        ("LogSettings", "logging"),
     ],
 )
 @in_loop

@@ -50,9 +50,8 @@ def listing(gateway: Gateway) -> APIRouter:
 
     @router.get("/v1/models", summary="Models that are served, for clients of OpenAI and of V1")
     async def list_v1_models() -> dict[str, Any]:
-        names = list(dict.fromkeys(live.name for live in registry.versions()))
-        shown = [registry.resolve(name) for name in names]
-        return {"object": "list", "data": list(map(_card, shown)), "models": names}
+        newest = {live.name: live for live in registry.versions()}  # which are in their order
+        return {"object": "list", "data": list(map(_card, newest.values())), "models": list(newest)}
 
     @router.get(
         "/v1/models/{model:model_name}", summary="A model and whether it is ready", responses=_NOT_READY

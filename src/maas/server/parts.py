@@ -78,7 +78,7 @@ def build(configuration: Configuration, launcher: Launcher) -> Parts:
             max_connections=most_connections(configuration.server),
             local_only=configuration.access == "loopback",
         ),
-        grpc=_build_grpc(configuration, gateway, door, recorder, backlog),
+        grpc=_build_grpc(configuration, gateway, door, recorder, backlog, metrics),
         door=door,
         gateway=gateway,
         registry=registry,
@@ -113,6 +113,7 @@ def _build_grpc(
     door: Door,
     recorder: RequestRecorder,
     backlog: Backlog,
+    metrics: Metrics,
 ) -> GrpcServer | None:
     """Imported only where it is wanted, for its size. Raises `ConfigurationError` where it is not installed."""
     if not configuration.server.grpc_port:
@@ -123,7 +124,7 @@ def _build_grpc(
         raise ConfigurationError(
             f"server.grpc_port: {error.name} is not installed; the extra `grpc` has it"
         ) from error
-    return GrpcServer(configuration, gateway, door, recorder, backlog)
+    return GrpcServer(configuration, gateway, door, recorder, backlog, metrics)
 
 
 def _build_registry(

@@ -5,18 +5,18 @@ from __future__ import annotations
 import orjson
 
 import maas
+from maas.api.admin import Control
 from maas.api.grpc.messages import (
     ModelConfig,
     ModelConfigRequest,
     ModelConfigResponse,
-    ModelDynamicBatching,
-    ModelInput,
     ModelMetadataRequest,
     ModelMetadataResponse,
-    ModelOutput,
     ModelReadyRequest,
     ModelReadyResponse,
-    ModelVersionPolicy,
+    ModelStatistics,
+    ModelStatisticsRequest,
+    ModelStatisticsResponse,
     RepositoryIndexRequest,
     RepositoryIndexResponse,
     RepositoryModelLoadRequest,
@@ -30,23 +30,27 @@ from maas.api.grpc.messages import (
     ServerReadyRequest,
     ServerReadyResponse,
 )
+from maas.api.oip.config import model_config
 from maas.api.oip.datatypes import DATATYPES
-from maas.errors import Forbidden, InvalidRequest
+from maas.api.oip.repository import repository_index
+from maas.api.oip.statistics import model_statistics
+from maas.errors import InvalidRequest
 from maas.gateway import Gateway
-from maas.models.live import LiveVersion, VersionState
-from maas.types import BATCH, TensorSpec
+from maas.models.live import LiveVersion
+from maas.telemetry.metrics import Metrics
+from maas.types import TensorSpec
 
-_EXTENSIONS = ("model_configuration", "model_repository")
-_STATES = {VersionState.READY: "READY", VersionState.LOADING: "LOADING"}  # all others are unavailable
+_EXTENSIONS = ("model_configuration", "model_repository", "statistics")
 
 
 class Catalogue:
-    """One method for each call. Each raises errors of our tree; models are loaded and unloaded with `allow_control` only."""
+    """One method for each call. Each raises errors of our tree."""
 
-    def __init__(self, gateway: Gateway, *, allow_control: bool) -> None:
+    def __init__(self, gateway: Gateway, metrics: Metrics, control: Control) -> None:
         self._gateway = gateway
         self._registry = gateway.registry
-        self._allow_control = allow_control
+        self._metrics = metrics
+        self._control = control
 
     async def server_live(self, _request: ServerLiveRequest) -> ServerLiveResponse:
         return ServerLiveResponse(live=True)
@@ -81,23 +85,29 @@ class Catalogue:
         )
 
     async def model_config(self, request: ModelConfigRequest) -> ModelConfigResponse:
-        return ModelConfigResponse(config=_configuration(self._find(request.name, request.version)))
+        live = self._find(request.name, request.version)
+        return ModelConfigResponse(config=ModelConfig(**model_config(live)))
+
+    async def model_statistics(self, request: ModelStatisticsRequest) -> ModelStatisticsResponse:
+        """Of a version, of all of a model, or of all models where none is named."""
+        if request.version:
+            versions = [self._find(request.name, request.version)]
+        elif request.name:
+            versions = self._registry.versions_of(request.name) or [self._find(request.name, "")]
+        else:
+            versions = self._registry.versions()
+        found = [ModelStatistics(**model_statistics(self._metrics, live)) for live in versions]
+        return ModelStatisticsResponse(model_stats=found)
 
     async def repository_index(self, request: RepositoryIndexRequest) -> RepositoryIndexResponse:
-        found = [_index(live) for live in self._registry.versions()]
-        found += [
-            RepositoryIndexResponse.ModelIndex(
-                name=broken.name, version=broken.version, state="UNAVAILABLE", reason=broken.reason
-            )
-            for broken in self._registry.broken
-        ]
+        found = repository_index(self._registry, only_ready=request.ready)
         return RepositoryIndexResponse(
-            models=[model for model in found if not request.ready or model.state == "READY"]
+            models=[RepositoryIndexResponse.ModelIndex(**entry) for entry in found]
         )
 
     async def load(self, request: RepositoryModelLoadRequest) -> RepositoryModelLoadResponse:
         """Answers when the model is ready. Raises `ModelNotReady` where it failed."""
-        self._check_allowed()
+        self._control.check()
         if request.parameters:
             raise InvalidRequest("a model is loaded as it stands in the repository: no parameters are taken")
         live = self._registry.load(request.model_name)
@@ -107,18 +117,12 @@ class Catalogue:
 
     async def unload(self, request: RepositoryModelUnloadRequest) -> RepositoryModelUnloadResponse:
         """Its dependents would be unloaded too, if a model could have any; so that parameter is no matter."""
-        self._check_allowed()
+        self._control.check()
         self._registry.unload(request.model_name)
         return RepositoryModelUnloadResponse()
 
     def _find(self, name: str, version: str) -> LiveVersion:
         return self._gateway.resolve(name, version or None)
-
-    def _check_allowed(self) -> None:
-        if not self._allow_control:
-            raise Forbidden(
-                "models are loaded and unloaded with `access: loopback` only, until there are keys"
-            )
 
 
 def _describe(spec: TensorSpec) -> ModelMetadataResponse.TensorMetadata:
@@ -128,47 +132,5 @@ def _describe(spec: TensorSpec) -> ModelMetadataResponse.TensorMetadata:
     )
 
 
-def _configuration(live: LiveVersion) -> ModelConfig:
-    """Dimensions are those of a row where rows are batched, and `max_batch_size` is 0 where they are not."""
-    signature, policy = live.signature, live.policy
-    return ModelConfig(
-        name=live.name,
-        platform=live.manifest.runtime.name,
-        backend=live.manifest.runtime.name,
-        version_policy=ModelVersionPolicy(all=ModelVersionPolicy.All()),
-        max_batch_size=policy.max_batch_size if signature.is_batched else 0,
-        input=[
-            ModelInput(name=spec.name, data_type=_data_type(spec), dims=_row(spec))
-            for spec in signature.inputs
-        ],
-        output=[
-            ModelOutput(name=spec.name, data_type=_data_type(spec), dims=_row(spec))
-            for spec in signature.outputs
-        ],
-        dynamic_batching=ModelDynamicBatching(
-            max_queue_delay_microseconds=round(policy.max_queue_delay * 1e6)
-        )
-        if signature.is_batched
-        else None,
-    )
-
-
-def _data_type(spec: TensorSpec) -> str:
-    return "TYPE_STRING" if spec.dtype == "bytes" else f"TYPE_{DATATYPES[spec.dtype]}"
-
-
-def _row(spec: TensorSpec) -> list[int]:
-    return _shape(tuple(dim for dim in spec.dims if dim != BATCH))
-
-
 def _shape(dims: tuple[int | str, ...]) -> list[int]:
     return [dim if isinstance(dim, int) else -1 for dim in dims]
-
-
-def _index(live: LiveVersion) -> RepositoryIndexResponse.ModelIndex:
-    return RepositoryIndexResponse.ModelIndex(
-        name=live.name,
-        version=live.version,
-        state=_STATES.get(live.state, "UNAVAILABLE"),
-        reason=live.reason,
-    )

@@ -9,6 +9,7 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2, reflection_pb2_grpc
 
+from maas.api.admin import Control
 from maas.api.door import Door
 from maas.api.grpc import messages
 from maas.api.grpc.asking import Asking
@@ -19,6 +20,7 @@ from maas.batching.backlog import Backlog
 from maas.config import Configuration
 from maas.errors import ConfigurationError
 from maas.gateway import Gateway
+from maas.telemetry.metrics import Metrics
 from maas.telemetry.requests import RequestRecorder
 
 _MOST_BYTES = (1 << 31) - 1  # of a message: gRPC holds the number in 32 bits
@@ -35,12 +37,13 @@ class GrpcServer:
         door: Door,
         recorder: RequestRecorder,
         backlog: Backlog,
+        metrics: Metrics,
     ) -> None:
         self.port = 0
         self._options = configuration.server
         self._server = grpc.aio.server(options=_options(configuration))
         asking = Asking(gateway, door, recorder, backlog)
-        catalogue = Catalogue(gateway, allow_control=configuration.access == "loopback")
+        catalogue = Catalogue(gateway, metrics, Control(configuration.may_control))
         self._server.add_generic_rpc_handlers((handlers(asking, catalogue),))
         health_pb2_grpc.add_HealthServicer_to_server(Health(gateway), self._server)
         reflection_pb2_grpc.add_ServerReflectionServicer_to_server(_reflection(), self._server)

@@ -32,7 +32,6 @@ _UNSERVED = {
     "CudaSharedMemoryUnregister": "cuda_shared_memory",
     "TraceSetting": "trace",
     "LogSettings": "logging",
-    "ModelStatistics": "statistics",
 }
 
 
@@ -45,6 +44,7 @@ def handlers(asking: Asking, catalogue: Catalogue) -> grpc.GenericRpcHandler:
         "ServerMetadata": (catalogue.server_metadata, messages.ServerMetadataRequest),
         "ModelMetadata": (catalogue.model_metadata, messages.ModelMetadataRequest),
         "ModelConfig": (catalogue.model_config, messages.ModelConfigRequest),
+        "ModelStatistics": (catalogue.model_statistics, messages.ModelStatisticsRequest),
         "RepositoryIndex": (catalogue.repository_index, messages.RepositoryIndexRequest),
         "RepositoryModelLoad": (catalogue.load, messages.RepositoryModelLoadRequest),
         "RepositoryModelUnload": (catalogue.unload, messages.RepositoryModelUnloadRequest),
