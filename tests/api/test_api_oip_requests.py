@@ -213,3 +213,50 @@ async def test_whole_numbers_of_64_bits_are_exact(dtype: str, datatype: str) -> 
         over = await service.infer({"inputs": [{**entry, "data": [*values[:3], limits.max + 1]}]})
     assert json.loads(answer.content)["outputs"][0]["data"] == values
     assert over.status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("data", "taken"),
+    [
+        ([7.0, -8.0], [7, -8]),
+        ([7, 8.0], [7, 8]),
+        ([7.5, 8.0], None),
+        ([1e30, 8.0], None),
+        ([float(1 << 31), 8.0], None),
+        ([7.0, True], None),
+        ([7.0, float("nan")], None),
+        ([7.0, "8"], None),
+        ([[7.0], 8.0], None),
+    ],
+)
+@in_loop
+async def test_integers_may_be_written_as_floats(data: list[Any], taken: list[int] | None) -> None:
+    """A generated client writes 7 as 7.0; what is no whole number, or none that the dtype holds, is refused as ever."""
+    model = Model(
+        inputs={"x": "int32[batch]"},
+        outputs={"y": "int32[batch]"},
+        function=lambda tensors: {"y": tensors["x"]},
+    )
+
+    async with serving(model) as service:
+        body = {"inputs": [{"name": "x", "datatype": "INT32", "shape": [2], "data": data}]}
+        answer = await service.infer(json.dumps(body).encode())
+    if taken is None:
+        assert answer.status_code == 400, answer.text
+    else:
+        assert answer.json()["outputs"][0]["data"] == taken
+
+
+@pytest.mark.parametrize("data", [[float(1 << 53), 1.0], [float((1 << 53) + 2), 1.0]])
+@in_loop
+async def test_floats_that_are_several_integers_are_refused(data: list[float]) -> None:
+    """Above 2^53 a float may be any of several whole numbers, and which was meant is not guessed."""
+    model = Model(
+        inputs={"x": "int64[batch]"},
+        outputs={"y": "int64[batch]"},
+        function=lambda tensors: {"y": tensors["x"]},
+    )
+    async with serving(model) as service:
+        entry = {"name": "x", "datatype": "INT64", "shape": [2], "data": data}
+        answer = await service.infer({"inputs": [entry]})
+    assert answer.status_code == (200 if data[0] <= 1 << 53 else 400)

@@ -20,9 +20,10 @@ from maas.batching.request import Answer
 from maas.errors import InvalidRequest, MaasError, ModelFailed
 from maas.tensors.check import wrong_names
 from maas.tensors.nested import decode, encode, is_plain
-from maas.types import Array, TensorSpec, clip
+from maas.types import MAX_RANK, Array, TensorSpec, clip
 
 _MAX_LENGTH = (1 << 63) - 1  # of a dimension: the protocol has them as int64
+_EXACT = 1 << 53  # up to which floats of 64 bits hold every whole number
 MAX_ID = 4096  # characters
 
 
@@ -162,7 +163,7 @@ def _parse_input(
         return _not_empty(read_raw(raw, spec, shape, is_bf16=datatype == BF16), spec)
     if "data" not in tensor:
         raise InvalidRequest(f"input {spec.name!r} needs `data`, a list of {DATATYPES[spec.dtype]} elements")
-    array = decode(tensor["data"], spec, allow_non_finite=True, is_plain=is_plain)
+    array = _decode(spec, tensor["data"], is_plain)
     is_flat = array.ndim <= 1
     if array.size != prod(shape) or not (is_flat or list(array.shape) == shape):
         raise InvalidRequest(
@@ -170,6 +171,25 @@ def _parse_input(
             f"{array.size}" + ("" if is_flat else f" in shape {list(array.shape)}")
         )
     return _not_empty(array, spec).reshape(shape)
+
+
+def _decode(spec: TensorSpec, data: object, is_plain: bool) -> Array:
+    """Integers may be written as floats here, 7 as 7.0: a client that exists has no other way."""
+    try:
+        return decode(data, spec, allow_non_finite=True, is_plain=is_plain)
+    except InvalidRequest:
+        if spec.numpy_dtype.kind not in "iu":
+            raise
+        return decode(_whole_numbers(data, MAX_RANK), spec)
+
+
+def _whole_numbers(data: object, levels: int) -> object:
+    """`data` with floats as the integers that they are, if they are, and are so small that no two are the same float."""
+    if isinstance(data, list) and levels:
+        return [_whole_numbers(value, levels - 1) for value in data]
+    if isinstance(data, float) and abs(data) <= _EXACT and data.is_integer():
+        return int(data)
+    return data
 
 
 def _not_empty(array: Array, spec: TensorSpec) -> Array:
