@@ -57,17 +57,23 @@ def test_hostile_body_is_refused_and_the_server_answers_on(
 
 
 @every_dialect
-def test_compressed_bomb_is_refused_unopened(hostile_server: Server, dialect: str) -> None:
-    """A kilobyte that would inflate to a quarter of a gigabyte is a 415, and the server's memory does not know of it."""
+def test_compressed_bomb_is_opened_no_further_than_a_body_may_be(
+    hostile_server: Server, dialect: str
+) -> None:
+    """What would inflate to a quarter of a gigabyte is refused at the limit of a body, what cannot be inflated as a body or as an
+    encoding, and the server's memory does not know of it."""
     path = DIALECTS[dialect][0].format("double")
-    bomb = gzip.compress(gzip.compress(bytes(1 << 28), 1), 9)
+    bomb = gzip.compress(bytes(1 << 28), 9)
+    statuses = {"gzip": 413, "x-gzip": 413, "deflate": 400, "gzip, gzip": 415, "br": 415, "zstd": 415}
     before = _peak(hostile_server)
-    for encoding in "gzip", "gzip, gzip", "x-gzip", "deflate", "br", "zstd":
+    for encoding, status in statuses.items():
         with Raw(hostile_server.port) as client:
             reply = client.send(post(path, bomb, f"Content-Encoding: {encoding}")).read()
         assert reply is not None
-        assert reply.status == 415
-    assert _peak(hostile_server) < before + 4096
+        assert reply.status == status
+    assert _peak(hostile_server) < before + 3 * (
+        64 << 10
+    )  # KiB: of the limit of a body, inflated in a buffer that doubles
 
 
 FORGED = {
