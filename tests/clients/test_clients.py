@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import ast
 import os
-import re
 import subprocess
 from pathlib import Path
 
@@ -32,18 +31,10 @@ ENVIRONMENTS = {
     "together": "together",
 }
 
-# What the server does not do yet, by call: a call that passes fails here until its line is gone.
-MISSING: dict[str, str] = {}
-
 
 def calls() -> list[ParameterSet]:
-    found = []
-    for file in ENVIRONMENTS:
-        for function in functions(file):
-            key = f"{file}-{function}"
-            marks = [pytest.mark.xfail(reason=MISSING[key])] if key in MISSING else []
-            found.append(pytest.param(file, function, marks=marks, id=key))
-    return found
+    found = [(file, function) for file in ENVIRONMENTS for function in functions(file)]
+    return [pytest.param(*names, id="-".join(names)) for names in found]
 
 
 def functions(file: str) -> list[str]:
@@ -66,17 +57,3 @@ def test_client(file: str, function: str, server: Server, grpc_port: int) -> Non
 def test_every_file_of_calls_is_run() -> None:
     """No file of calls is forgotten."""
     assert {path.stem for path in CALLS.glob("*.py")} == set(ENVIRONMENTS)
-
-
-def test_every_missing_call_is_there() -> None:
-    """What is said to be missing is a call."""
-    assert {f"{file}-{function}" for file in ENVIRONMENTS for function in functions(file)} >= set(MISSING)
-
-
-def test_protocols_page_says_what_is_missing() -> None:
-    """A row of the page says that it is not served yet if, and only if, one of its calls is missing."""
-    rows = [line for line in (ROOT / "docs/protocols.md").read_text().splitlines() if line.startswith("| ")]
-    for row in rows:
-        named = re.findall(r"`clients/calls/(\w+)\.py::(\w+)`", row)
-        is_missing = any(f"{file}-{name}" in MISSING for file, name in named)
-        assert ("*not yet*" in row) == is_missing, row

@@ -43,14 +43,19 @@ def map_path_parameters(
 
 @schemathesis.hook
 def map_case(context: HookContext, case: Case) -> Case:
-    """Valid tensors become, as many as there are, those that the model takes; every other inference has them all."""
+    """Valid tensors become, as many as there are, those that the model takes; every other inference has them all, and so has every
+    prediction by columns."""
     model = (case.path_parameters or {}).get("model")
-    if case.path.endswith("/infer") and model in SIGNATURES and case.meta.generation.mode.is_positive:
+    is_known = model in SIGNATURES and case.meta.generation.mode.is_positive
+    if is_known and case.path.endswith("/infer"):
         tensors = case.body["inputs"]
         if len(tensors) % 2 == 0:
             tensors[:] = [{"data": []} for _ in SIGNATURES[model]]
         for (name, declaration), tensor in zip(SIGNATURES[model].items(), tensors, strict=False):
             tensor |= _fitting(TensorSpec.parse(name, declaration), tensor["data"])
+    if is_known and case.path.endswith(":predict") and not isinstance(case.body.get("inputs", []), list):
+        # Lists stay as they were drawn.
+        case.body["inputs"] = {name: _column(text) for name, text in SIGNATURES[model].items()}
     return case
 
 
@@ -77,6 +82,11 @@ def filter_failure(context: HookContext, failure: Failure, case: Case, response:
     with np.errstate(over="ignore"):
         doubled = np.array(case.body["x"], np.float32) * 2
     return bool(np.isfinite(doubled).all())
+
+
+def _column(declaration: str) -> Any:
+    tensor = _fitting(TensorSpec.parse("x", declaration), [])
+    return np.array(tensor["data"], object).reshape(tensor["shape"]).tolist()
 
 
 def _fitting(spec: TensorSpec, data: list[Any]) -> dict[str, Any]:

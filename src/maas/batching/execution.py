@@ -21,6 +21,7 @@ import numpy as np
 from maas.batching.pace import Pace
 from maas.batching.request import Answer, Request, Timings
 from maas.errors import ComputeTimeout, OutOfMemory, WorkerDied
+from maas.tensors.check import is_finite
 from maas.tensors.stack import scatter
 from maas.types import Array, Signature, Tensors
 
@@ -237,8 +238,8 @@ class Execution:
         elements, padding = _count_elements(requests) if self._signature.variable else (0, 0)
         self._observe(BatchObservation(queued, sum(rows), result.compute, elements, padding))
         for request, outputs, seconds in zip(requests, parts, queued, strict=True):
-            is_finite = result.is_finite or all(map(_is_finite, outputs.values()))
-            request.finish(Answer(outputs, Timings(seconds, result.compute), is_finite))
+            holds = result.is_finite or all(map(is_finite, outputs.values()))
+            request.finish(Answer(outputs, Timings(seconds, result.compute), holds))
 
 
 def padded_elements(requests: Sequence[Request]) -> int:
@@ -252,7 +253,3 @@ def _count_elements(requests: Sequence[Request]) -> tuple[int, int]:
     """The requests' own elements, rows × the lengths of the variable dimensions; and what padding adds to them."""
     own = sum(request.rows * prod(request.lengths) for request in requests)
     return own, sum(request.rows for request in requests) * padded_elements(requests) - own
-
-
-def _is_finite(array: Array) -> bool:
-    return array.dtype.kind != "f" or bool(np.isfinite(array).all())

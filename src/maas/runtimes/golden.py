@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from maas.errors import BadArtifact, MaasError, ModelFailed
-from maas.tensors.check import check_inputs, check_outputs
+from maas.tensors.check import check_inputs, check_outputs, is_finite
 from maas.tensors.nested import encode
 from maas.tensors.packing import Column, Place, plan, read, write
 from maas.tensors.stack import split
@@ -98,7 +98,7 @@ def example_of(signature: Signature, sample: GoldenSample) -> tuple[dict[str, An
     if signature.is_batched:
         sample = rows_of(signature, sample)[0]
     arrays = (*sample.inputs.values(), *sample.outputs.values())
-    if sum(array.size for array in arrays) > _MAX_EXAMPLE_ELEMENTS or not all(map(_is_finite, arrays)):
+    if sum(array.size for array in arrays) > _MAX_EXAMPLE_ELEMENTS or not all(map(is_finite, arrays)):
         return {}, {}
     try:
         return _as_lists(signature.inputs, sample.inputs), _as_lists(signature.outputs, sample.outputs)
@@ -120,7 +120,7 @@ def _reason(error: Exception) -> str:
 def _check_finite(sample: GoldenSample) -> None:
     for kind, arrays in (("input", sample.inputs), ("output", sample.outputs)):
         for name, array in arrays.items():
-            if array.dtype.kind == "f" and not np.isfinite(array).all():
+            if not is_finite(array):
                 what = "NaN" if np.isnan(array).any() else "an infinity"
                 raise BadArtifact(
                     f"the golden sample's {kind} {name!r} holds {what}: say `allow_non_finite: true` if that is meant"
@@ -148,10 +148,6 @@ def _from_stored(stored: Mapping[str, Array], key: str, spec: TensorSpec) -> Arr
     packed = stored[key]
     place = Place(tuple(stored[f"{key}.shape"].tolist()), 0, packed.nbytes)
     return read(packed.data, place, spec.numpy_dtype)
-
-
-def _is_finite(array: Array) -> bool:
-    return array.dtype.kind != "f" or bool(np.isfinite(array).all())
 
 
 def _as_lists(specs: Iterable[TensorSpec], arrays: Tensors) -> dict[str, Any]:

@@ -62,9 +62,14 @@ def check_outputs(
             raise ModelFailed(f"output {spec.name!r} holds elements that are no bytes")
 
 
+def is_finite(array: Array) -> bool:
+    """Whether it holds neither NaN nor an infinity."""
+    return array.dtype.kind != "f" or bool(np.isfinite(array).all())
+
+
 def check_finite(array: Array, name: str) -> None:
     """Raise `ModelFailed` with code `non_finite_output` where an output holds NaN or an infinity."""
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
+    if not is_finite(array):
         raise ModelFailed(f"output {name!r} holds NaN or infinity", code="non_finite_output")
 
 

@@ -15,14 +15,12 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-import numpy as np
-
 from maas import runtimes
 from maas.errors import BadArtifact, ModelFailed
 from maas.runtimes.contract import MANIFEST, Artifact, Placement, Runner
 from maas.runtimes.golden import GOLDEN, example_of, load_golden
 from maas.runtimes.self_test import self_test
-from maas.tensors.check import check_outputs
+from maas.tensors.check import check_outputs, is_finite
 from maas.tensors.packing import Column, Place, plan, read, write
 from maas.types import Signature, Tensors
 from maas.workers.channel import close_all, new_buffer, receive, send
@@ -118,9 +116,8 @@ class Model:
         compute = time.perf_counter() - started
         check_outputs(self._signature, outputs, frame.rows, self._signature.padded_lengths_of(inputs))
         declared = [outputs[spec.name] for spec in self._signature.outputs]
-        is_finite = all(np.isfinite(array).all() for array in declared if array.dtype.kind == "f")
         places, fresh = self._place(outputs)
-        return Ran(places, compute, is_finite), fresh
+        return Ran(places, compute, all(map(is_finite, declared))), fresh
 
     def cool(self) -> None:
         """Another second has gone by: where nothing was run in the last ones, what batches have left is given back, once."""

@@ -142,13 +142,13 @@ class Asking:
     async def _infer(
         self, request: _Request, live: LiveVersion, call: Call[InferForm]
     ) -> tuple[ModelInferResponse, Timings]:
-        terms, form = request.terms, call.form
+        terms = request.terms
         if call.timeout is not None:
             terms.timeout = min(terms.timeout, call.timeout)
-        if form.priority is not None:
-            terms.priority = form.priority
+        if call.priority is not None:
+            terms.priority = call.priority
         answer = await self._gateway.infer(live, call.inputs, terms)
-        return render_infer(live, form, answer), answer.timings
+        return render_infer(live, call.form, answer), answer.timings
 
     def _record(self, request: _Request, timings: Timings) -> tuple[str, str]:
         total = request.seconds

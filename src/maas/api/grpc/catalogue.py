@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import orjson
-
 import maas
 from maas.api.admin import Control
 from maas.api.grpc.messages import (
@@ -31,16 +29,17 @@ from maas.api.grpc.messages import (
     ServerReadyResponse,
 )
 from maas.api.oip.config import model_config
-from maas.api.oip.datatypes import DATATYPES
+from maas.api.oip.extensions import EXTENSIONS, RAW_TENSORS
+from maas.api.oip.metadata import describe_model
 from maas.api.oip.repository import repository_index
 from maas.api.oip.statistics import model_statistics
 from maas.errors import InvalidRequest
 from maas.gateway import Gateway
 from maas.models.live import LiveVersion
 from maas.telemetry.metrics import Metrics
-from maas.types import TensorSpec
 
-_EXTENSIONS = ("model_configuration", "model_repository", "statistics")
+# Raw contents are of the protocol itself here.
+_EXTENSIONS = tuple(name for name in EXTENSIONS if name != RAW_TENSORS)
 
 
 class Catalogue:
@@ -67,22 +66,7 @@ class Catalogue:
 
     async def model_metadata(self, request: ModelMetadataRequest) -> ModelMetadataResponse:
         live = self._find(request.name, request.version)
-        manifest = live.manifest
-        return ModelMetadataResponse(
-            name=live.name,
-            versions=[other.version for other in self._registry.versions_of(live.name)],
-            platform=manifest.runtime.name,
-            inputs=[_describe(spec) for spec in live.signature.inputs],
-            outputs=[_describe(spec) for spec in live.signature.outputs],
-            properties={
-                "version": live.version,
-                "digest": live.digest,
-                "description": manifest.description,
-                "license": manifest.license or "",
-                "card": orjson.dumps(manifest.card, option=orjson.OPT_NON_STR_KEYS).decode(),
-                "curve": orjson.dumps(live.curve).decode(),
-            },
-        )
+        return ModelMetadataResponse(**describe_model(self._registry, live))
 
     async def model_config(self, request: ModelConfigRequest) -> ModelConfigResponse:
         live = self._find(request.name, request.version)
@@ -123,14 +107,3 @@ class Catalogue:
 
     def _find(self, name: str, version: str) -> LiveVersion:
         return self._gateway.resolve(name, version or None)
-
-
-def _describe(spec: TensorSpec) -> ModelMetadataResponse.TensorMetadata:
-    """A dimension that is not fixed is -1."""
-    return ModelMetadataResponse.TensorMetadata(
-        name=spec.name, datatype=DATATYPES[spec.dtype], shape=_shape(spec.dims)
-    )
-
-
-def _shape(dims: tuple[int | str, ...]) -> list[int]:
-    return [dim if isinstance(dim, int) else -1 for dim in dims]

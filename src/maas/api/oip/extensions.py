@@ -17,8 +17,9 @@ from maas.gateway import Gateway
 from maas.models.live import LiveVersion
 from maas.telemetry.metrics import Metrics
 
+RAW_TENSORS = "binary_tensor_data"
 EXTENSIONS = (
-    "binary_tensor_data",
+    RAW_TENSORS,
     "parameters",
     "schedule_policy",
     "model_configuration",

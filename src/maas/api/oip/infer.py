@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 
 from maas.api.body import dump, parse_object
 from maas.api.oip.datatypes import BF16, DATATYPES, is_read_as
-from maas.api.oip.outputs import choose_outputs, choose_raw, entries_of
+from maas.api.oip.outputs import choose_outputs, choose_raw, entries_of, outputs_of
 from maas.api.oip.parameters import parameters_of, priority_of, timeout_of
 from maas.api.oip.raw_tensors import read_lone, read_raw, write_raw
 from maas.api.operation import Call, Operation, Payload, Subject
@@ -25,6 +25,8 @@ from maas.types import MAX_RANK, Array, TensorSpec, clip
 _MAX_LENGTH = (1 << 63) - 1  # of a dimension: the protocol has them as int64
 _EXACT = 1 << 53  # up to which floats of 64 bits hold every whole number
 MAX_ID = 4096  # characters
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,7 @@ def parse_infer(subject: Subject, payload: Payload) -> Call[InferForm]:
     request = parse_object(body, allow_non_finite=True)
     entries = entries_of(request.get("inputs"), "inputs")
     raw = _cut_raw(entries, behind)
-    given = _by_name(entries)
+    given = by_name(entries)
     if given.keys() != subject.signature.names:
         raise wrong_names(subject.signature, given)
     plain = is_plain(body)
@@ -54,7 +56,7 @@ def parse_infer(subject: Subject, payload: Payload) -> Call[InferForm]:
     }
     parameters = parameters_of(request, "")
     wanted = request.get("outputs")
-    outputs = choose_outputs(subject.signature, wanted)
+    outputs = choose_outputs(subject.signature, outputs_of(wanted))
     form = InferForm(outputs, choose_raw(outputs, wanted, parameters), _parse_id(request))
     return Call(inputs, form, timeout_of(parameters), priority_of(parameters))
 
@@ -64,8 +66,8 @@ def _parse_lone(subject: Subject, data: memoryview) -> Call[InferForm]:
     inputs = subject.signature.inputs
     if len(inputs) != 1:
         raise InvalidRequest(f"the body has no JSON, and the model has {len(inputs)} inputs; it takes JSON")
-    outputs = choose_outputs(subject.signature, None)
-    array = _not_empty(read_lone(data, inputs[0]), inputs[0])
+    outputs = choose_outputs(subject.signature, [])
+    array = not_empty(read_lone(data, inputs[0]), inputs[0])
     return Call({inputs[0].name: array}, InferForm(outputs, outputs, None))
 
 
@@ -98,7 +100,8 @@ INFER = Operation(
 )
 
 
-def _by_name(entries: list[tuple[str, dict[str, Any]]]) -> dict[str, dict[str, Any]]:
+def by_name(entries: Sequence[tuple[str, T]]) -> dict[str, T]:
+    """A request's inputs. Raises `InvalidRequest` where one is given twice."""
     named = dict(entries)
     if len(named) < len(entries):
         twice, _ = Counter(name for name, _ in entries).most_common(1)[0]
@@ -160,7 +163,7 @@ def _parse_input(
             raise InvalidRequest(
                 f"input {spec.name!r} has `data` and binary_data_size; it may have one of them"
             )
-        return _not_empty(read_raw(raw, spec, shape, is_bf16=datatype == BF16), spec)
+        return not_empty(read_raw(raw, spec, shape, is_bf16=datatype == BF16), spec)
     if "data" not in tensor:
         raise InvalidRequest(f"input {spec.name!r} needs `data`, a list of {DATATYPES[spec.dtype]} elements")
     array = _decode(spec, tensor["data"], is_plain)
@@ -170,7 +173,7 @@ def _parse_input(
             f"input {spec.name!r} declares shape {clip(str(shape))}, which is {prod(shape)} elements, but its data has "
             f"{array.size}" + ("" if is_flat else f" in shape {list(array.shape)}")
         )
-    return _not_empty(array, spec).reshape(shape)
+    return not_empty(array, spec).reshape(shape)
 
 
 def _decode(spec: TensorSpec, data: object, is_plain: bool) -> Array:
@@ -192,7 +195,8 @@ def _whole_numbers(data: object, levels: int) -> object:
     return data
 
 
-def _not_empty(array: Array, spec: TensorSpec) -> Array:
+def not_empty(array: Array, spec: TensorSpec) -> Array:
+    """Raises `InvalidRequest` for a tensor without elements."""
     if not array.size:
         raise InvalidRequest(
             f"input {spec.name!r} is empty; expected {spec.declaration} with at least one element"
@@ -204,7 +208,12 @@ def _parse_id(request: Mapping[str, Any]) -> str | None:
     identifier = request.get("id")
     if identifier is not None and not isinstance(identifier, str):
         raise InvalidRequest("`id` must be a string")
-    if identifier is not None and len(identifier) > MAX_ID:
+    return identifier if identifier is None else check_id(identifier)
+
+
+def check_id(identifier: str) -> str:
+    """Raises `InvalidRequest` where it is too long to be echoed."""
+    if len(identifier) > MAX_ID:
         raise InvalidRequest(f"`id` has {len(identifier)} characters; at most {MAX_ID} are echoed")
     return identifier
 

@@ -13,6 +13,7 @@ from maas.api.oip.datatypes import DATATYPES
 from maas.api.oip.extensions import EXTENSIONS
 from maas.gateway import Gateway
 from maas.models.live import LiveVersion
+from maas.models.registry import Registry
 from maas.types import TensorSpec
 
 _NOT_READY: dict[int | str, dict[str, Any]] = {503: {"description": "Not now; the body says why."}}
@@ -37,11 +38,11 @@ def routes(gateway: Gateway) -> APIRouter:
 
     @router.get("/models/{model}", summary="Model metadata")
     async def model_metadata(model: str) -> dict[str, Any]:
-        return _describe(gateway, gateway.registry.resolve(model))
+        return describe_model(gateway.registry, gateway.registry.resolve(model))
 
     @router.get("/models/{model}/versions/{version}", summary="Model metadata of a version")
     async def model_metadata_version(model: str, version: str) -> dict[str, Any]:
-        return _describe(gateway, gateway.registry.resolve(model, version))
+        return describe_model(gateway.registry, gateway.registry.resolve(model, version))
 
     @router.get("/models/{model}/ready", summary="The model may be sent traffic", responses=_NOT_READY)
     async def model_ready(model: str) -> JSONResponse:
@@ -75,12 +76,12 @@ def _model_ready(gateway: Gateway, live: LiveVersion) -> JSONResponse:
     return JSONResponse({**body, "ready": True})
 
 
-def _describe(gateway: Gateway, live: LiveVersion) -> dict[str, Any]:
-    """The protocol's properties are texts: what has a structure is JSON in one."""
+def describe_model(registry: Registry, live: LiveVersion) -> dict[str, Any]:
+    """With the names and the types of the protocol's message. Its properties are texts: what has a structure is JSON in one."""
     manifest = live.manifest
     return {
         "name": live.name,
-        "versions": [other.version for other in gateway.registry.versions_of(live.name)],
+        "versions": [other.version for other in registry.versions_of(live.name)],
         "platform": manifest.runtime.name,
         "inputs": [_describe_tensor(spec) for spec in live.signature.inputs],
         "outputs": [_describe_tensor(spec) for spec in live.signature.outputs],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from maas.api.oip.parameters import flag, parameters_of
@@ -10,12 +10,15 @@ from maas.errors import InvalidRequest
 from maas.types import Signature, clip
 
 
-def choose_outputs(signature: Signature, wanted: object) -> tuple[str, ...]:
-    """All outputs, or those asked for, in the order asked."""
+def outputs_of(wanted: object) -> list[str]:
+    """The names in a request's `outputs`, if it has any."""
+    return [] if wanted is None else [name for name, _ in entries_of(wanted, "outputs")]
+
+
+def choose_outputs(signature: Signature, wanted: Sequence[str]) -> tuple[str, ...]:
+    """All outputs, or those asked for, each once and in the order asked."""
     known = tuple(spec.name for spec in signature.outputs)
-    if wanted is None:
-        return known
-    names = tuple(dict.fromkeys(name for name, _ in entries_of(wanted, "outputs")))
+    names = tuple(dict.fromkeys(wanted))
     for name in names:
         if name not in known:
             raise InvalidRequest(f"unknown output {clip(name)!r}; the model gives {', '.join(known)}")
