@@ -139,3 +139,10 @@ def test_any_bytes_are_read_or_refused(body: bytes, allowed: bool) -> None:
         assert isinstance(parse_object(body, allow_non_finite=allowed), dict)
     except InvalidRequest as error:
         error.message.encode()
+
+
+def test_large_body_with_bare_literals_is_told_what_to_send() -> None:
+    """The parser that reads them is slow, and bounded; raw tensors have such values at any size."""
+    body = b'{"x": [NaN, %s0]}' % (b"0, " * (3 << 20))
+    with pytest.raises(InvalidRequest, match="use binary tensors"):
+        parse_object(body, allow_non_finite=True)

@@ -129,6 +129,20 @@ async def test_model_is_loaded_as_it_was_published(parameters: dict[str, object]
 
 
 @in_loop
+async def test_unload_dependents_is_true_or_false() -> None:
+    """Nothing depends on a model here, and what is neither is still an error."""
+    async with serving(allow_control=True) as service:
+        odd = await service.post(
+            "/v2/repository/models/double/unload", {"parameters": {"unload_dependents": "x"}}
+        )
+        plain = await service.post(
+            "/v2/repository/models/double/unload", {"parameters": {"unload_dependents": True}}
+        )
+    assert (odd.status_code, plain.status_code) == (400, 200)
+    assert "'unload_dependents'" in odd.json()["error"]
+
+
+@in_loop
 async def test_control_needs_to_be_allowed() -> None:
     """Where others can reach the server nobody loads or unloads unless the configuration says so."""
     async with serving() as service:
@@ -145,6 +159,7 @@ async def test_control_needs_to_be_allowed() -> None:
         ("systemsharedmemory/region/r/register", "system_shared_memory"),
         ("cudasharedmemory/status", "cuda_shared_memory"),
         ("trace/setting", "trace"),
+        ("models/double/trace/setting", "trace"),
         ("logging", "logging"),
     ],
 )

@@ -148,6 +148,24 @@ async def test_header_must_be_a_number_of_bytes(size: str) -> None:
     assert "Inference-Header-Content-Length" in answer.json()["error"]
 
 
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("Inference-Header-Content-Length", ("14", "13")),
+        ("Content-Encoding", ("gzip", "identity")),
+        ("Content-Type", ("application/json", "application/octet-stream")),
+    ],
+)
+@in_loop
+async def test_header_that_says_two_things_is_refused(name: str, values: tuple[str, str]) -> None:
+    """Two readers of such a request, one before the other, would read two different ones."""
+    async with serving() as service:
+        for order in (values, values[::-1]):
+            answer = await service.infer(b'{"inputs": []}', headers=[(name, value) for value in order])
+            assert answer.status_code == 400
+            assert f"{name} is given twice" in answer.json()["error"]
+
+
 @in_loop
 async def test_header_beyond_the_body_is_refused() -> None:
     """JSON cannot be longer than the body that holds it."""

@@ -112,3 +112,16 @@ async def test_model_that_is_not_ready_is_a_503_and_an_unknown_one_a_404() -> No
     assert failed.json()["error"]["type"] == "server_error"
     assert unknown.json()["error"]["type"] == "invalid_request_error"
     assert unknown.json()["error"]["code"] == "model_not_found"
+
+
+@in_loop
+async def test_unloaded_model_is_known_and_not_ready() -> None:
+    """Of its state one is told 503, for it may come back; it is in no list, and a request finds no such model."""
+    async with serving(Model(), TWO, allow_control=True) as service:
+        await service.post("/v2/repository/models/double/unload", b"")
+        state = await service.get("/v1/models/double")
+        listed = await service.get("/v1/models")
+        asked = await service.post("/v1/models/double:predict", {"instances": [[1, 2]]})
+    assert (state.status_code, asked.status_code) == (503, 404)
+    assert "it is unloaded" in state.json()["error"]["message"]
+    assert listed.json()["models"] == ["two"]

@@ -142,7 +142,7 @@ def _parse_slowly(body: bytes) -> Any:
     """Takes the bare literals, and refuses names given twice and lone surrogates."""
     if len(body) > _MAX_SLOW_JSON:
         raise InvalidRequest(
-            f"a body with NaN or Infinity may have {_MAX_SLOW_JSON} bytes; this one has {len(body)}"
+            f"a body with NaN or Infinity may have {_MAX_SLOW_JSON} bytes, this one has {len(body)}; use binary tensors"
         )
     try:
         text = body.decode("utf-8")

@@ -57,6 +57,8 @@ def listing(gateway: Gateway) -> APIRouter:
         "/v1/models/{model:model_name}", summary="A model and whether it is ready", responses=_NOT_READY
     )
     async def get_v1_model(model: str) -> JSONResponse:
+        if registry.is_unloaded(model):
+            raise ModelNotReady(f"model {model!r} is not ready: it is unloaded")
         live = gateway.resolve(model)
         if reason := gateway.outage_of(live):
             raise ModelNotReady(f"model {live.name!r} is not ready: {reason}")

@@ -54,25 +54,40 @@ def read_asked(headers: Iterable[tuple[bytes, bytes]]) -> Asked:
     timeout = math.inf
     priority = Priority.STANDARD
     request_id: bytes | None = None
-    json_size: int | None = None
-    media = b""
-    encoding = ""
+    media: bytes | None = None
+    encoding: bytes | None = None
+    size: bytes | None = None
     for name, value in headers:
         if name not in _NAMES:
             continue
         if name == b"content-type":
-            media = value
+            media = _one(media, value, "Content-Type")
         elif name == b"content-encoding":
-            encoding = _read_encoding(value)
+            encoding = _one(encoding, value, "Content-Encoding")
         elif name == b"x-request-timeout":
             timeout = min(timeout, check_timeout(value.decode("latin-1"), "X-Request-Timeout", "seconds"))
         elif name == b"x-request-priority":
             priority = check_priority(value.decode("latin-1"))
         elif name == _JSON_SIZE:
-            json_size = _parse_size(value)
+            size = _one(size, value, "Inference-Header-Content-Length")
         else:
             request_id = request_id or plain_id(value)
-    return Asked(timeout, priority, request_id, json_size, is_octets=_check_type(media), encoding=encoding)
+    return Asked(
+        timeout,
+        priority,
+        request_id,
+        json_size=None if size is None else _parse_size(size),
+        is_octets=_check_type(media or b""),
+        encoding="" if encoding is None else _read_encoding(encoding),
+    )
+
+
+def _one(former: bytes | None, value: bytes, name: str) -> bytes:
+    """`value`, unless the head says another one too: who reads the first and who reads the last would not agree."""
+    if former is not None and former != value:
+        both = " and ".join(repr(clip(each.decode("latin-1"))) for each in (former, value))
+        raise InvalidRequest(f"{name} is given twice, as {both}")
+    return value
 
 
 def _parse_size(value: bytes) -> int:

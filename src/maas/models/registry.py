@@ -93,6 +93,10 @@ class Registry:
                 found += [(name, version) for version in self._repository.versions(name)]
         return found
 
+    def is_unloaded(self, name: str) -> bool:
+        """Whether nothing answers by `name` because it was unloaded."""
+        return not self._models.get(name) and bool(self._unloaded.get(name))
+
     def is_default(self, live: LiveVersion) -> bool:
         return self._default_of(live.name) is live
 

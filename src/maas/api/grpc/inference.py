@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from maas.api.grpc.contents import read_contents
 from maas.api.grpc.messages import InferParameter, ModelInferRequest, ModelInferResponse
@@ -41,7 +40,7 @@ def parse_infer(subject: Subject, request: ModelInferRequest) -> Call[InferForm]
     parameters = {name: _value(parameter) for name, parameter in request.parameters.items()}
     outputs = choose_outputs(subject.signature, [output.name for output in request.outputs])
     form = InferForm(outputs, check_id(request.id))
-    return Call(inputs, form, _parse_timeout(parameters), priority_of(parameters))
+    return Call(inputs, form, timeout_of(parameters), priority_of(parameters))
 
 
 def render_infer(subject: Subject, form: InferForm, answer: Answer) -> ModelInferResponse:
@@ -101,8 +100,3 @@ def _check_shape(spec: TensorSpec, given: Sequence[int]) -> list[int]:
 def _value(parameter: InferParameter) -> object:
     choice = parameter.WhichOneof("parameter_choice")
     return getattr(parameter, choice) if choice else None
-
-
-def _parse_timeout(parameters: Mapping[str, Any]) -> float | None:
-    """The parameter `timeout`, in microseconds, as seconds; clients send 0 for none."""
-    return timeout_of(parameters) if parameters.get("timeout") else None

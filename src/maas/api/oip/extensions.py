@@ -30,10 +30,11 @@ EXTENSIONS = (
 """Those that are served."""
 
 _NOT_SERVED = {
-    "systemsharedmemory": "system_shared_memory",
-    "cudasharedmemory": "cuda_shared_memory",
-    "trace": "trace",
-    "logging": "logging",
+    "/systemsharedmemory{rest:path}": "system_shared_memory",
+    "/cudasharedmemory{rest:path}": "cuda_shared_memory",
+    "/trace{rest:path}": "trace",
+    "/models/{model}/trace/setting": "trace",
+    "/logging{rest:path}": "logging",
 }
 _MAX_BODY = 64 << 10  # bytes
 
@@ -65,10 +66,8 @@ def extensions(gateway: Gateway, metrics: Metrics, control: Control) -> APIRoute
     async def statistics_version(model: str, version: str) -> dict[str, Any]:
         return statistics_of([resolve(model, version)])
 
-    for prefix, extension in _NOT_SERVED.items():
-        router.add_api_route(
-            f"/{prefix}{{rest:path}}", _refusing(extension), methods=["GET", "POST"], include_in_schema=False
-        )
+    for path, extension in _NOT_SERVED.items():
+        router.add_api_route(path, _refusing(extension), methods=["GET", "POST"], include_in_schema=False)
     _add_repository(router, gateway, control)
     return router
 

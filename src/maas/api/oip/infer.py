@@ -23,7 +23,7 @@ from maas.tensors.nested import decode, encode, is_plain
 from maas.types import MAX_RANK, Array, TensorSpec, clip
 
 _MAX_LENGTH = (1 << 63) - 1  # of a dimension: the protocol has them as int64
-_EXACT = 1 << 53  # up to which floats of 64 bits hold every whole number
+_EXACT = 1 << 53  # below which no two whole numbers are the same float of 64 bits
 MAX_ID = 4096  # characters
 
 T = TypeVar("T")
@@ -190,7 +190,7 @@ def _whole_numbers(data: object, levels: int) -> object:
     """`data` with floats as the integers that they are, if they are, and are so small that no two are the same float."""
     if isinstance(data, list) and levels:
         return [_whole_numbers(value, levels - 1) for value in data]
-    if isinstance(data, float) and abs(data) <= _EXACT and data.is_integer():
+    if isinstance(data, float) and abs(data) < _EXACT and data.is_integer():
         return int(data)
     return data
 

@@ -45,10 +45,11 @@ def flag(parameters: Parameters, name: str, default: bool) -> bool:
 
 
 def timeout_of(parameters: Parameters) -> float | None:
-    """The parameter `timeout` of the protocol's scheduling extension, in microseconds, as seconds."""
-    if "timeout" not in parameters:
+    """The parameter `timeout` of the protocol's scheduling extension, in microseconds, as seconds; 0 asks for none."""
+    value = parameters.get("timeout", 0)
+    if type(value) is int and value == 0:
         return None
-    return check_timeout(parameters["timeout"], "parameter 'timeout'", "microseconds") / 1e6
+    return check_timeout(value, "parameter 'timeout'", "microseconds") / 1e6
 
 
 def priority_of(parameters: Parameters) -> Priority | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from maas.api.oip.parameters import check_parameters
+from maas.api.oip.parameters import check_parameters, flag
 from maas.errors import InvalidRequest, ModelNotReady
 from maas.models.live import LiveVersion, VersionState
 from maas.models.registry import Registry
@@ -55,6 +55,7 @@ async def load(registry: Registry, name: str, parameters: Mapping[str, Any]) -> 
 def unload(registry: Registry, name: str, parameters: Mapping[str, Any]) -> list[LiveVersion]:
     """Drain all versions of the model. Others do not depend on it, so `unload_dependents` has nothing to do."""
     check_parameters(parameters)
+    flag(parameters, "unload_dependents", False)
     return registry.unload(name)
 
 
