@@ -8,7 +8,7 @@ from starlette.types import Message, Scope
 from tests.api.harness import Service, in_loop, serving
 
 from maas.api.endpoint import REPLY, is_inference
-from maas.api.exchange import Reply
+from maas.api.reply import Reply
 
 BODY = b'{"x": [1, 2]}'
 SCOPE: Scope = {

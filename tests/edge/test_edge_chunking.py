@@ -15,7 +15,7 @@ from tests.virtual_clock import run_virtual
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
-from maas.api.exchange import JSON_FIELDS, Reply
+from maas.api.reply import JSON_FIELDS, Reply
 from maas.api.routes import Target
 from maas.config import ServerOptions
 from maas.edge.answer import reply_to

@@ -6,6 +6,7 @@ The application has it before its middlewares and its router, for a validated Fa
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import Any
 
 from starlette.types import Receive, Scope, Send
@@ -13,13 +14,12 @@ from starlette.types import Receive, Scope, Send
 from maas.api.body import Body
 from maas.api.codec import Codec
 from maas.api.compression import inflate
-from maas.api.exchange import Exchange, Reply
 from maas.api.operation import Payload
+from maas.api.reply import HttpExchange, Reply
 from maas.api.request_id import HEADER, choose_request_id, new_request_id
 from maas.api.routes import Target, find_target
 from maas.api.terms import Asked, read_asked
 from maas.batching.request import Answer
-from maas.errors import Draining
 from maas.gateway import Gateway, Terms
 from maas.models.live import LiveVersion
 from maas.telemetry.requests import RequestRecorder
@@ -56,7 +56,7 @@ class InferenceEndpoint:
         asked: Asked | None = scope.get(ASKED)
         headers = scope["headers"]
         request_id = choose_request_id(headers) if asked is None else asked.request_id or new_request_id()
-        exchange = Exchange(self._gateway, self._recorder, target.operation, request_id, terms)
+        exchange = HttpExchange(self._gateway, self._recorder, request_id, terms, operation=target.operation)
         body = self._codec.new_body()
         try:
             live = exchange.open(target.model, target.version)
@@ -65,7 +65,9 @@ class InferenceEndpoint:
             await body.read(receive, headers, live.body_limit)
             if asked.encoding:
                 body.replace(await inflate(body.whole(), asked.encoding, live.body_limit), live.body_limit)
-            reply = exchange.answered(*await self._ask(exchange, target, live, body, asked.json_size))
+            asking = partial(self._infer, exchange, body, asked.json_size)
+            # Another version may take the place of the one that was meant while the body comes in.
+            reply = exchange.answered(*await exchange.ask(target.model, target.version, asking))
         except Exception as error:
             reply = exchange.failed(error)
         finally:
@@ -75,18 +77,8 @@ class InferenceEndpoint:
         else:
             await _respond(send, reply, request_id)
 
-    async def _ask(
-        self, exchange: Exchange[Any], target: Target, live: LiveVersion, body: Body, json_size: int | None
-    ) -> tuple[Answer, Payload]:
-        try:
-            return await self._infer(exchange, live, body, json_size)
-        except Draining:
-            # Another version may have taken the place of the one that was meant while the body came in.
-            live = exchange.open(target.model, target.version)
-            return await self._infer(exchange, live, body, json_size)
-
     async def _infer(
-        self, exchange: Exchange[Any], live: LiveVersion, body: Body, json_size: int | None
+        self, exchange: HttpExchange[Any], body: Body, json_size: int | None, live: LiveVersion
     ) -> tuple[Answer, Payload]:
         deadline = exchange.terms.deadline_for(live)
         call = await self._codec.parse(exchange.operation, live, body, json_size, deadline)

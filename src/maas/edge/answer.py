@@ -8,7 +8,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from maas.api.door import render_error
 from maas.api.errors import headers_of, status_of
-from maas.api.exchange import JSON_FIELDS, Reply
+from maas.api.reply import JSON_FIELDS, Reply
 from maas.api.request_id import choose_request_id
 from maas.errors import MaasError
 

@@ -22,7 +22,7 @@ from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from maas.api.errors import SlowRequest
-from maas.api.exchange import Reply
+from maas.api.reply import Reply
 from maas.api.routes import find_target
 from maas.edge.answer import JOINED, render_head, reply_to
 from maas.edge.cycle import Cycle

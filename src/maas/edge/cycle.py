@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from starlette.types import ASGIApp
 
-from maas.api.exchange import Reply
+from maas.api.reply import Reply
 from maas.edge.asgi_call import AsgiCall
 from maas.edge.head import Head
 from maas.errors import MaasError

@@ -16,8 +16,8 @@ from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from maas.api.body import check_length
 from maas.api.codec import SMALL, Codec, is_large
 from maas.api.door import Door
-from maas.api.exchange import Exchange, Reply
 from maas.api.operation import Call, Payload
+from maas.api.reply import HttpExchange, Reply
 from maas.api.request_id import new_request_id
 from maas.api.routes import Target
 from maas.api.terms import Asked
@@ -65,16 +65,16 @@ class Lane:
         cycle.passage = passage = Passage(
             self.gateway,
             self.recorder,
-            target.operation,
             asked.request_id or new_request_id(),
             Terms(time.monotonic() - cycle.late),
+            operation=target.operation,
             lane=self,
             cycle=cycle,
         )
         passage.begin(target, asked, cycle.take())
 
 
-class Passage(Exchange[Any], kw_only=True):
+class Passage(HttpExchange[Any], kw_only=True):
     """An exchange in the lane; it replies to its cycle, once, unless it is abandoned."""
 
     lane: Lane

@@ -13,9 +13,10 @@ from google.protobuf.message import Message
 
 from maas.api.errors import grpc_code_of, headers_of, public
 from maas.api.grpc import messages
-from maas.api.grpc.asking import Asking, Caller, Metadata, Reply
+from maas.api.grpc.asking import Asking, Caller
 from maas.api.grpc.catalogue import Catalogue
 from maas.api.grpc.messages import ModelInferResponse, ModelStreamInferResponse
+from maas.api.grpc.reply import Metadata, Reply, as_metadata
 from maas.errors import MaasError
 
 NAME = "inference.GRPCInferenceService"
@@ -121,7 +122,7 @@ def _unary(call: Callable[[Any], Awaitable[Message]], asked: type[Message]) -> g
                 structlog.get_logger("maas.api").error(
                     "request_met_a_bug", path=asked.DESCRIPTOR.name, exc_info=error
                 )
-            await _abort(context, error, tuple((n.decode(), v.decode()) for n, v in headers_of(error)))
+            await _abort(context, error, as_metadata(headers_of(error)))
             raise
 
     return grpc.unary_unary_rpc_method_handler(handle, request_deserializer=asked.FromString)
