@@ -17,7 +17,7 @@ from maas.api.door import render_error
 from maas.api.endpoint import InferenceEndpoint, is_inference
 from maas.api.errors import headers_of, public, status_of
 from maas.api.oip import extensions, metadata
-from maas.api.openapi import document_of
+from maas.api.openapi.document import document_of
 from maas.api.request_id import RequestIds, request_id_of
 from maas.api.routes import INFERENCE
 from maas.errors import MaasError

@@ -1,0 +1,1 @@
+"""The OpenAPI document: one module puts it together, the others write its parts."""

@@ -1,0 +1,70 @@
+"""A version's tensors as schemas: their names, types and lengths."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from maas.api.openapi.schema import Schema
+from maas.models.live import LiveVersion
+from maas.types import BATCH, TensorSpec
+
+
+def object_of(live: LiveVersion, kind: str, specs: tuple[TensorSpec, ...]) -> Schema:
+    """Its title is what generators name their class by, so it says no more and no less than which version and what of it."""
+    return {
+        "type": "object",
+        "title": f"{live.name} {live.version} {kind}",
+        "properties": {spec.name: _tensor(live, spec) for spec in specs},
+        "required": [spec.name for spec in specs],
+        "additionalProperties": False,
+    }
+
+
+def _tensor(live: LiveVersion, spec: TensorSpec) -> Schema:
+    """A single sample or a batch of them, where the tensor carries `batch`; else what is declared."""
+    declared = _nested(live, spec, spec.dims)
+    if spec.batch_axis is None:
+        return {"description": spec.declaration, **declared}
+    return {"description": spec.declaration, "anyOf": [_nested(live, spec, spec.sample_dims), declared]}
+
+
+def _nested(live: LiveVersion, spec: TensorSpec, dims: tuple[int | str, ...]) -> Schema:
+    schema = _element(spec)
+    for dim in reversed(dims):
+        least, most = _lengths(live, dim)
+        schema = {"type": "array", "items": schema, "minItems": least}
+        if most is not None:
+            schema["maxItems"] = most
+    return schema
+
+
+def _lengths(live: LiveVersion, dim: int | str) -> tuple[int, int | None]:
+    if isinstance(dim, int):
+        return dim, dim
+    if dim == BATCH:
+        return 1, live.policy.max_batch_size
+    bounds = live.signature.limits_of(dim)
+    return bounds.min, bounds.max
+
+
+def _element(spec: TensorSpec) -> Schema:
+    match spec.numpy_dtype.kind:
+        case "b":
+            return {"type": "boolean"}
+        case "O":
+            return {"type": "string"}
+        case "f":
+            return _float_element(spec.numpy_dtype)
+    info = np.iinfo(spec.numpy_dtype)
+    return {"type": "integer", "minimum": int(info.min), "maximum": int(info.max)}
+
+
+def _float_element(dtype: np.dtype[Any]) -> Schema:
+    """A finite number is refused where it overflows: from half a step above the greatest value on it rounds to infinity."""
+    if dtype == np.float64:
+        return {"type": "number"}
+    info = np.finfo(dtype)
+    beyond = 2.0 ** int(info.maxexp) - 2.0 ** (int(info.maxexp) - int(info.nmant) - 2)
+    return {"type": "number", "exclusiveMinimum": -beyond, "exclusiveMaximum": beyond}
