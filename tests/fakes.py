@@ -21,7 +21,8 @@ def double(inputs: Tensors) -> Tensors:
 
 @dataclass(eq=False)
 class FakeInstance:
-    """An instance without a process: stacks the requests, takes `seconds` of the loop's time, applies `function`.
+    """An instance without a process: stacks the requests, takes `seconds` of the loop's time, applies `function`. Before and
+    after it takes `input` and `output`.
 
     `batches` records the requests of each batch that was started. `fail_with` is raised instead of answering while it is
     set; `judge` may give an error to raise over a stacked batch. An error that means the end of a process calls `on_death`.
@@ -34,10 +35,12 @@ class FakeInstance:
     judge: Callable[[Tensors, int], Exception | None] = lambda _inputs, _rows: None
     on_death: Callable[[FakeInstance], None] = lambda _: None
     batches: list[list[Tensors]] = field(default_factory=list)
+    input: float = 0.0
+    output: float = 0.0
 
     async def run(self, requests: Sequence[Tensors], rows: int) -> BatchResult:
         self.batches.append(list(requests))
-        await asyncio.sleep(self.seconds)
+        await asyncio.sleep(self.input + self.seconds + self.output)
         stacked = self._stack(requests, rows)
         if (error := self.fail_with or self.judge(stacked, rows)) is not None:
             if isinstance(error, WorkerDied | ComputeTimeout):
@@ -45,7 +48,7 @@ class FakeInstance:
             raise error
         outputs = self.function(stacked)
         is_finite = all(np.isfinite(array).all() for array in outputs.values() if array.dtype.kind == "f")
-        return BatchResult(outputs, self.seconds, is_finite)
+        return BatchResult(outputs, self.seconds, is_finite, self.input, self.output)
 
     def _stack(self, requests: Sequence[Tensors], rows: int) -> Mapping[str, np.ndarray]:
         stacked = {}

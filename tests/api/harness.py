@@ -150,9 +150,7 @@ async def serving(
     backlog = Backlog(settings.limits.waiting_requests, settings.limits.waiting_bytes)
     metrics = Metrics(lambda: [((live.name, live.version), _gauges(live)) for live in registry.versions()])
     hooks = Hooks(
-        on_batch=lambda live, batch: metrics.observe_batch(
-            (live.name, live.version), batch.queued, batch.rows, batch.compute
-        ),
+        on_batch=lambda live, batch: metrics.observe_batch(live.labels, batch),
         on_ready=lambda *_: None,
         on_death=lambda *_: None,
         on_line=lambda *_: None,

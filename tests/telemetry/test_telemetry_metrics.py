@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 from tests.api.harness import Model, in_loop, serving
 
+from maas.batching.execution import BatchObservation
 from maas.errors import ModelFailed
-from maas.telemetry.metrics import OTHER, Gauges, Histogram, Metrics
+from maas.telemetry.histogram import Histogram
+from maas.telemetry.metrics import OTHER, Gauges, Metrics
 
 Sample = tuple[str, tuple[tuple[str, str], ...]]
 
@@ -146,7 +148,7 @@ def test_odd_label_values_are_escaped() -> None:
 def test_batch_is_observed_for_each_of_its_requests() -> None:
     """A batch of three requests adds three to queue and compute and one to the rows."""
     metrics = quiet()
-    metrics.observe_batch(("double", "1"), [0.0, 0.002, 0.02], 7, 0.5)
+    metrics.observe_batch(("double", "1"), BatchObservation([0.0, 0.002, 0.02], 7, 0.5))
     series = parse(metrics.expose())
     assert of(series, "maas_queue_seconds_count") == 3
     assert of(series, "maas_queue_seconds_sum") == pytest.approx(0.022)
@@ -160,9 +162,9 @@ def test_batch_is_observed_for_each_of_its_requests() -> None:
 def test_padding_is_counted_beside_what_is_not() -> None:
     """Over any window the two counters give the share of padding; a model without variable dimensions has neither."""
     metrics = quiet()
-    metrics.observe_batch(("plain", "1"), [0.0], 1, 0.5)
-    metrics.count_elements(("double", "1"), 60, 4)
-    metrics.count_elements(("double", "1"), 40, 0)
+    metrics.observe_batch(("plain", "1"), BatchObservation([0.0], 1, 0.5))
+    metrics.observe_batch(("double", "1"), BatchObservation([0.0], 1, 0.5, elements=60, padding=4))
+    metrics.observe_batch(("double", "1"), BatchObservation([0.0], 1, 0.5, elements=40))
     series = parse(metrics.expose())
     assert of(series, "maas_batch_elements_total", kind="own") == 100
     assert of(series, "maas_batch_elements_total", kind="padding") == 4
@@ -180,15 +182,15 @@ def test_bounds_are_inclusive() -> None:
 @given(st.lists(st.floats(0, 1e6), max_size=20), st.integers(1, 100))
 def test_what_is_kept_is_counted_as_if_it_had_been_observed(values: list[float], times: int) -> None:
     """However much comes, and whether it comes alone or together, nothing is lost and nothing counted twice."""
-    observed, kept, together = (Histogram((0.001, 0.1, 1.0, 10.0)) for _ in range(3))
+    observed, alone, together = (Histogram((0.001, 0.1, 1.0, 10.0)) for _ in range(3))
     for value in values * times:
         observed.observe(value)
-        kept.keep(value)
+        alone.keep_all([value])
     for _ in range(times):
         together.keep_all(values)
-    assert observed.count == kept.count == together.count == len(values) * times
+    assert observed.count == alone.count == together.count == len(values) * times
     buckets, total = observed.cumulated()
-    for other in (kept, together, kept):  # the last for the second time
+    for other in (alone, together, alone):  # the last for the second time
         assert other.cumulated() == (buckets, pytest.approx(total))
 
 

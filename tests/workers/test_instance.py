@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -91,6 +92,22 @@ def test_batch_is_stacked_and_comes_back_whole(
                 result = await instance.run([pair(1.0), pair(2.0, 3.0)], 3)
                 assert result.outputs["y"].tolist() == [[2, 2], [4, 4], [6, 6]]
                 assert result.is_finite
+
+    run(scenario())
+
+
+def test_time_of_a_batch_is_told_apart(tmp_path: Path) -> None:
+    """Bringing it to the process, the model's own, and bringing the answer back: none is nothing, and they add up to no more
+    than the batch took."""
+
+    async def scenario() -> None:
+        async with loaded(store(tmp_path, worker_models.Slow)) as instance:
+            asked = time.monotonic()
+            result = await instance.run([{"x": np.array([[200, 0]], np.float32)}], 1)
+            took = time.monotonic() - asked
+        assert result.compute >= 0.2
+        assert min(result.input, result.output) > 0
+        assert result.input + result.compute + result.output <= took
 
     run(scenario())
 

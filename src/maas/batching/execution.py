@@ -39,11 +39,14 @@ _foreseen = attrgetter("foreseen")
 
 @dataclass(frozen=True, slots=True)
 class BatchResult:
-    """A batch's outputs, stacked; the seconds that the model computed; whether no output holds NaN or infinity."""
+    """A batch's outputs, stacked; the seconds that the model computed; whether no output holds NaN or infinity; the seconds
+    until the model had its `input`, and from its end until its `output` was here, those of waking one another included."""
 
     outputs: Tensors
     compute: float
     is_finite: bool
+    input: float = 0.0
+    output: float = 0.0
 
 
 class InstanceGone(Exception):
@@ -63,12 +66,15 @@ class Instance(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class BatchObservation:
-    """What one batch that was answered tells a meter: how long each request queued, rows, the model's seconds; and where the
-    model has variable dimensions, the positions along them that were the requests' own, and those that were padding."""
+    """What one batch that was answered tells a meter: how long each request queued, rows, the seconds of bringing inputs to
+    the model, of the model, and of bringing outputs back to each request; and where the model has variable dimensions,
+    the positions along them that were the requests' own, and those that were padding."""
 
     queued: Sequence[float]
     rows: int
     compute: float
+    input: float = 0.0
+    output: float = 0.0
     elements: int = 0
     padding: int = 0
 
@@ -228,18 +234,25 @@ class Execution:
             assert spec.batch_axis is not None
             parts = [result.outputs[spec.name] for result in results]
             outputs[spec.name] = np.concatenate(parts, axis=spec.batch_axis)
-        compute = sum(result.compute for result in results)
-        return BatchResult(outputs, compute, all(result.is_finite for result in results))
+        return BatchResult(
+            outputs,
+            sum(result.compute for result in results),
+            all(result.is_finite for result in results),
+            sum(result.input for result in results),
+            sum(result.output for result in results),
+        )
 
     def _scatter(self, requests: Sequence[Request], result: BatchResult) -> None:
         rows = [*map(_rows, requests)]
+        began = self._clock()
         parts = scatter(self._signature, result.outputs, rows, [*map(_lengths, requests)])
+        input_, compute, output = result.input, result.compute, result.output + self._clock() - began
         queued = [request.started - request.arrived for request in requests]
         elements, padding = _count_elements(requests) if self._signature.variable else (0, 0)
-        self._observe(BatchObservation(queued, sum(rows), result.compute, elements, padding))
-        for request, outputs, seconds in zip(requests, parts, queued, strict=True):
+        self._observe(BatchObservation(queued, sum(rows), compute, input_, output, elements, padding))
+        for request, outputs, seconds, own in zip(requests, parts, queued, rows, strict=True):
             holds = result.is_finite or all(map(is_finite, outputs.values()))
-            request.finish(Answer(outputs, Timings(seconds, result.compute), holds))
+            request.finish(Answer(outputs, Timings(seconds, compute, input_, output, own), holds))
 
 
 def padded_elements(requests: Sequence[Request]) -> int:

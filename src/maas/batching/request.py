@@ -10,11 +10,15 @@ from maas.batching.priority import Priority
 from maas.types import Lengths, Tensors
 
 
-class Timings(msgspec.Struct):
-    """Where an answered request spent its time, in seconds, from admission on."""
+class Timings(msgspec.Struct, gc=False):
+    """Where an answered request of so many `rows` spent its time, in seconds, from admission on: in the queue; while its batch
+    was brought to the model (`input`), run (`compute`), and brought back (`output`)."""
 
     queue: float
     compute: float
+    input: float = 0.0
+    output: float = 0.0
+    rows: int = 1
 
 
 class Answer(msgspec.Struct):

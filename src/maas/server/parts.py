@@ -16,7 +16,6 @@ from maas.api.app import create_app
 from maas.api.codec import LARGE, Codec
 from maas.api.door import Door
 from maas.batching.backlog import Backlog
-from maas.batching.execution import BatchObservation
 from maas.batching.permits import Permits
 from maas.config import Configuration, ServerOptions
 from maas.edge.edge import Edge
@@ -131,7 +130,7 @@ def _build_registry(
     configuration: Configuration, launcher: Launcher, metrics: Metrics, permits: Permits, backlog: Backlog
 ) -> Registry:
     hooks = Hooks(
-        on_batch=lambda live, batch: _meter_batch(metrics, live, batch),
+        on_batch=lambda live, batch: metrics.observe_batch(live.labels, batch),
         on_ready=_log_ready,
         on_death=_log_death,
         on_line=lambda live, line: log_line("model_output", line, model=live.label),
@@ -153,12 +152,6 @@ def _sample(registry: Registry) -> Iterable[tuple[Labels, Gauges]]:
         queue, pool = live.statistics()
         instances = {state.value: count for state, count in pool.instances.items()}
         yield live.labels, Gauges(queue.waiting, queue.running, instances, pool.deaths)
-
-
-def _meter_batch(metrics: Metrics, live: LiveVersion, batch: BatchObservation) -> None:
-    metrics.observe_batch(live.labels, batch.queued, batch.rows, batch.compute)
-    if batch.elements:
-        metrics.count_elements(live.labels, batch.elements, batch.padding)
 
 
 def _log_ready(live: LiveVersion, pid: int) -> None:

@@ -8,32 +8,28 @@ bounded whatever is asked for.
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from time import time
 
-import numpy as np
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from maas.batching.execution import BatchObservation
+from maas.batching.request import Timings
+from maas.telemetry.answers import Answered, Answers
+from maas.telemetry.histogram import LATENCY_BUCKETS, Histogram
+
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
-# Seconds: 50 µs, for a queue that is empty, to 60 s, three steps a decade.
-_LATENCY_BUCKETS = (
-    0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
-    30.0, 60.0,
-)  # fmt: skip
 _ROWS_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
 CANCELLED = "cancelled"
-"""The outcome of a request whose caller left, which is no failure."""
-
-_KEPT = 512  # observations that wait to be counted
+"""The outcome of a request whose caller left."""
 
 Labels = tuple[str, str]
 """A version: its model's name and its own."""
@@ -42,84 +38,45 @@ OTHER: Labels = ("other", "")
 """Stands for every name that is not served."""
 
 
-class Histogram:
-    """Counts by upper bound, and the sum of what was observed.
-
-    What comes for each request is kept and counted many at a time, which costs a tenth of looking each up as it comes.
-    """
-
-    __slots__ = ("_bounds", "_counts", "_fresh", "_sum")
-
-    def __init__(self, bounds: Sequence[float]) -> None:
-        self._bounds = bounds
-        self._counts = np.zeros(len(bounds) + 1, np.int64)
-        self._sum = 0.0
-        self._fresh: list[float] = []  # not counted yet
-
-    def observe(self, value: float, count: int = 1) -> None:
-        self._counts[bisect_left(self._bounds, value)] += count
-        self._sum += value * count
-
-    def keep(self, value: float) -> None:
-        """Observe it, when there are more."""
-        self._fresh.append(value)
-        if len(self._fresh) >= _KEPT:
-            self._count_fresh()
-
-    def keep_all(self, values: Iterable[float]) -> None:
-        self._fresh.extend(values)
-        if len(self._fresh) >= _KEPT:
-            self._count_fresh()
-
-    @property
-    def count(self) -> int:
-        return int(self._counts.sum()) + len(self._fresh)
-
-    @property
-    def sum(self) -> float:
-        return self._sum + sum(self._fresh)
-
-    def cumulated(self) -> tuple[list[tuple[str, float]], float]:
-        """Buckets as Prometheus has them, each with all that is below it, and the sum."""
-        self._count_fresh()
-        bounds = [*map(str, self._bounds), "+Inf"]
-        return list(zip(bounds, map(float, self._counts.cumsum()), strict=True)), self._sum
-
-    def _count_fresh(self) -> None:
-        places = np.searchsorted(self._bounds, self._fresh)
-        self._counts += np.bincount(places, minlength=len(self._counts))
-        self._sum += sum(self._fresh)
-        self._fresh.clear()
-
-
 @dataclass(slots=True)
 class _VersionMeters:
-    queue: Histogram = field(default_factory=lambda: Histogram(_LATENCY_BUCKETS))
-    compute: Histogram = field(default_factory=lambda: Histogram(_LATENCY_BUCKETS))
-    overhead: Histogram = field(default_factory=lambda: Histogram(_LATENCY_BUCKETS))
+    queue: Histogram = field(default_factory=lambda: Histogram(LATENCY_BUCKETS))
+    compute: Histogram = field(default_factory=lambda: Histogram(LATENCY_BUCKETS))
     batch_rows: Histogram = field(default_factory=lambda: Histogram(_ROWS_BUCKETS))
     elements: int = 0
     padding: int = 0
+    answers: Answers = field(default_factory=Answers)
     outcomes: Counter[str] = field(default_factory=Counter)  # but for those that were answered
     failed_seconds: float = 0.0
-    batches: Counter[int] = field(default_factory=Counter)  # by their rows, as the seconds below
-    batch_seconds: dict[int, float] = field(default_factory=dict)
+    batches: dict[int, BatchTotals] = field(default_factory=dict)  # by their rows
     last_batch: float = 0.0
+
+
+@dataclass(slots=True)
+class BatchTotals:
+    """How many batches of one size were answered, and the seconds of all of them, as `BatchObservation` has them of one."""
+
+    count: int = 0
+    input: float = 0.0
+    compute: float = 0.0
+    output: float = 0.0
+
+    def add(self, batch: BatchObservation) -> None:
+        self.count += 1
+        self.input += batch.input
+        self.compute += batch.compute
+        self.output += batch.output
 
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """What a version has done since the server started: requests, and seconds of them; and its batches as rows, how many had so
-    many, and the model's seconds in those. `last_batch` is seconds of the epoch, 0 where there was none."""
+    """What a version has done since the server started. `failed` are all requests for it that were not answered; `batches` are
+    by their rows; `last_batch` is seconds of the epoch, 0 where there was none."""
 
-    answered: int
-    answered_seconds: float
+    answered: Answered
     failed: int
     failed_seconds: float
-    queued: int
-    queue_seconds: float
-    compute_seconds: float
-    batches: Sequence[tuple[int, int, float]]
+    batches: Mapping[int, BatchTotals]
     last_batch: float
 
 
@@ -148,25 +105,20 @@ class Metrics(Collector):
         self._registry.register(self)
         ProcessCollector(registry=self._registry)
 
-    def observe_batch(self, version: Labels, queued: Sequence[float], rows: int, compute: float) -> None:
-        """A batch was answered: seconds that each request queued, its rows in all, seconds that the model computed."""
+    def observe_batch(self, version: Labels, batch: BatchObservation) -> None:
+        """The model has answered a batch."""
         meters = self._of(version)
-        meters.queue.keep_all(queued)
-        meters.compute.observe(compute, len(queued))
-        meters.batch_rows.observe(rows)
-        meters.batches[rows] += 1
-        meters.batch_seconds[rows] = meters.batch_seconds.get(rows, 0.0) + compute
+        meters.queue.keep_all(batch.queued)
+        meters.compute.observe(batch.compute, len(batch.queued))
+        meters.batch_rows.observe(batch.rows)
+        meters.elements += batch.elements
+        meters.padding += batch.padding
+        meters.batches.setdefault(batch.rows, BatchTotals()).add(batch)
         meters.last_batch = time()
 
-    def count_elements(self, version: Labels, elements: int, padding: int) -> None:
-        """A batch over variable dimensions held so many elements of its requests, and so many of padding."""
-        meters = self._of(version)
-        meters.elements += elements
-        meters.padding += padding
-
-    def count_answer(self, version: Labels, overhead: float) -> None:
-        """A request was answered; `overhead` is what of its seconds was neither queue nor compute."""
-        self._of(version).overhead.keep(overhead)
+    def count_answer(self, version: Labels, timings: Timings, total: float) -> None:
+        """A request was answered, `total` seconds after its first byte."""
+        self._of(version).answers.keep(timings, total)
 
     def count_error(self, version: Labels, code: str, seconds: float = 0.0) -> None:
         """A request failed or was refused with the stable `code` of its error, after so many seconds."""
@@ -176,19 +128,11 @@ class Metrics(Collector):
 
     def totals_of(self, version: Labels) -> Totals:
         meters = self._versions.get(version) or _VersionMeters()
-        queue, compute = meters.queue.sum, meters.compute.sum
-        batches = [
-            (rows, count, meters.batch_seconds[rows]) for rows, count in sorted(meters.batches.items())
-        ]
         return Totals(
-            answered=meters.overhead.count,
-            answered_seconds=queue + compute + meters.overhead.sum,
-            failed=meters.outcomes.total() - meters.outcomes[CANCELLED],
+            answered=meters.answers.counted(),
+            failed=meters.outcomes.total(),
             failed_seconds=meters.failed_seconds,
-            queued=meters.queue.count,
-            queue_seconds=queue,
-            compute_seconds=compute,
-            batches=batches,
+            batches=meters.batches,
             last_batch=meters.last_batch,
         )
 
@@ -233,15 +177,15 @@ class Metrics(Collector):
             "compute": HistogramMetricFamily(
                 "maas_compute_seconds", "Time the model ran its batch.", labels=names
             ),
-            "overhead": HistogramMetricFamily(
-                "maas_overhead_seconds",
-                "Time of an answered request that was neither queue nor compute.",
-                labels=names,
-            ),
             "batch_rows": HistogramMetricFamily("maas_batch_rows", "Rows of a batch.", labels=names),
         }
+        overhead = HistogramMetricFamily(
+            "maas_overhead_seconds",
+            "Time of an answered request that was neither queue nor compute.",
+            labels=names,
+        )
         for version, meters in self._versions.items():
-            answered = meters.overhead.count
+            answered = meters.answers.counted().count
             outcomes = {"ok": answered, **meters.outcomes} if answered else meters.outcomes
             for outcome, count in outcomes.items():
                 requests.add_metric([*version, outcome], count)
@@ -252,9 +196,11 @@ class Metrics(Collector):
                 histogram: Histogram = getattr(meters, attribute)
                 if histogram.count:
                     family.add_metric(list(version), *histogram.cumulated())
+            if answered:
+                overhead.add_metric(list(version), *meters.answers.overhead.cumulated())
         yield requests
         yield elements
-        yield from families.values()
+        yield from (*families.values(), overhead)
 
     def _live(self) -> Iterable[Metric]:
         names = ["model", "version"]

@@ -59,7 +59,7 @@ class RequestRecorder:
 
     def answered(self, version: Labels, request_id: bytes, timings: Timings, total: float) -> None:
         """`total` is in seconds, from the first byte of the request that we saw to the answer."""
-        self._metrics.count_answer(version, max(0.0, total - timings.queue - timings.compute))
+        self._metrics.count_answer(version, timings, total)
         is_slow = total >= self.policy.slow_seconds
         if is_slow or self.policy.log_all or (self.policy.share and random.random() < self.policy.share):  # noqa: S311 - a sample, no secret
             write_soon(AnsweredLine(version, request_id, timings.queue, timings.compute, total, is_slow))

@@ -111,13 +111,13 @@ class Model:
             spec.name: read(self._inputs.buffer, place, spec.numpy_dtype)
             for spec, place in zip(self._signature.inputs, frame.places, strict=True)
         }
-        started = time.perf_counter()
+        began = time.monotonic()
         outputs = self._runner.run(inputs)
-        compute = time.perf_counter() - started
+        compute = time.monotonic() - began
         check_outputs(self._signature, outputs, frame.rows, self._signature.padded_lengths_of(inputs))
         declared = [outputs[spec.name] for spec in self._signature.outputs]
         places, fresh = self._place(outputs)
-        return Ran(places, compute, all(map(is_finite, declared))), fresh
+        return Ran(places, began, compute, all(map(is_finite, declared))), fresh
 
     def cool(self) -> None:
         """Another second has gone by: where nothing was run in the last ones, what batches have left is given back, once."""

@@ -115,12 +115,14 @@ class Loaded(Frame, frozen=True, tag=True):
 
 
 class Ran(Frame, frozen=True, tag=True):
-    """The outputs lie at `places` of the output slab, new or known; `compute` is the runner's time in seconds.
+    """The outputs lie at `places` of the output slab, new or known; the runner `began` at that monotonic time, which is one
+    for all processes of a machine, and took `compute` seconds.
 
     `is_finite` says of the whole batch that no output holds NaN or an infinity.
     """
 
     places: list[Place]
+    began: float
     compute: float
     is_finite: bool
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import ParamSpec, TypeVar
@@ -75,6 +76,7 @@ class Instance:
             self._is_running = False
 
     async def _run(self, requests: Sequence[Tensors], rows: int) -> BatchResult:
+        given = time.monotonic()
         columns = stack(self._signature, requests)
         places, nbytes = plan(columns)
         slab, fresh = self._input_slab(nbytes)
@@ -89,7 +91,9 @@ class Instance:
             outputs = await _copy(
                 nbytes, _read_all, self._outputs.buffer, answer.places, self._signature.outputs
             )
-            return BatchResult(outputs, answer.compute, answer.is_finite)
+            began, compute = answer.began, answer.compute
+            output = time.monotonic() - began - compute
+            return BatchResult(outputs, compute, answer.is_finite, input=began - given, output=output)
         raise _to_error(answer)
 
     async def watch(self) -> None:

@@ -87,7 +87,7 @@ def reads_model_config(addresses: Addresses) -> None:
 
 
 def reads_true_statistics(addresses: Addresses) -> None:
-    """Successes, failures and executions grow by what was asked."""
+    """Successes, failures and executions grow by what was asked, and the parts of their time are no more than all of it."""
     with _connect(addresses) as server:
 
         def counted() -> dict:
@@ -109,6 +109,10 @@ def reads_true_statistics(addresses: Addresses) -> None:
     assert int(after["inference_count"]) - int(before["inference_count"]) == 6
     assert int(after["inference_stats"]["success"]["ns"]) > int(before["inference_stats"]["success"]["ns"])
     assert any(int(batch["batch_size"]) == 2 for batch in after["batch_stats"])
+    stats = after["inference_stats"]
+    parts = [int(stats[part]["ns"]) for part in ("queue", "compute_input", "compute_infer", "compute_output")]
+    assert min(parts[1:]) > 0, parts
+    assert sum(parts) <= int(stats["success"]["ns"]) + len(parts), stats  # of rounding
     assert {"add_sub", "failing"} <= {entry["name"] for entry in every}
 
 
