@@ -46,6 +46,21 @@ async def test_configuration_of_a_model() -> None:
 
 
 @in_loop
+async def test_configuration_says_which_versions_are_served() -> None:
+    """All that are stored, the latest of them, or those that are listed."""
+    wanted = {"double": ["2", "1"], "other": "highest"}
+    options = {"models": {name: {"versions": versions} for name, versions in wanted.items()}}
+    models = (Model(), Model(version="2"), Model(name="other"))
+    async with serving_grpc(*models, configuration=options) as service:
+        listed, latest = [
+            (await service.call("ModelConfig", ModelConfigRequest(name=name))).config.version_policy
+            for name in wanted
+        ]
+    assert list(listed.specific.versions) == [2, 1]
+    assert latest.latest.num_versions == 1
+
+
+@in_loop
 async def test_statistics_are_those_of_what_was_done() -> None:
     """Of a version, of a model's, or of all: requests that were answered and failed, and batches by their rows."""
     async with serving_grpc(Model(), Model(name="other")) as service:

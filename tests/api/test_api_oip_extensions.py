@@ -44,6 +44,43 @@ async def test_configuration_of_a_model_that_is_not_batched_along_its_first_axes
     assert "dynamic_batching" not in config
 
 
+@pytest.mark.parametrize(
+    ("options", "policy"),
+    [
+        ({}, {"all": {}}),
+        ({"versions": "all", "default": "1"}, {"all": {}}),
+        ({"versions": "highest"}, {"latest": {"num_versions": 1}}),
+        ({"versions": "highest", "default": "1"}, {"specific": {"versions": [1]}}),
+        ({"versions": ["2", "1"]}, {"specific": {"versions": [2, 1]}}),
+        ({"versions": ["2", "1.10", "beta", "007", "9" * 20]}, {"specific": {"versions": [2]}}),
+    ],
+)
+@in_loop
+async def test_configuration_says_which_versions_are_served(
+    options: dict[str, object], policy: dict[str, object]
+) -> None:
+    """As the operator wants it; of a list those that are whole numbers, for others have no place there."""
+    models = [Model(version=version) for version in ("1", "2", "1.10", "beta", "007", "9" * 20)]
+    wanted = options.get("versions", "all")
+    served = [m for m in models if m.version in (wanted if isinstance(wanted, list) else ("1", "2"))]
+    if wanted == "highest":
+        served = [Model(version=str(options.get("default", "2")))]
+    async with serving(*served, configuration={"models": {"double": options}}) as service:
+        config = (await service.get("/v2/models/double/config")).json()
+    assert config["version_policy"] == policy
+
+
+@in_loop
+async def test_metadata_names_the_versions_that_may_be_asked() -> None:
+    """One that failed is none of them; it is in the index, with the reason."""
+    models = (Model(), Model(version="2"), Model(version="3", state="failed", reason="it is broken"))
+    async with serving(*models) as service:
+        versions = (await service.get("/v2/models/double")).json()["versions"]
+        index = (await service.post("/v2/repository/index", b"")).json()
+    assert versions == ["1", "2"]
+    assert [entry["version"] for entry in index] == ["1", "2", "3"]
+
+
 @in_loop
 async def test_statistics_count_what_was_done() -> None:
     """Requests by their fate, rows, batches, and batches by their size; a caller's error is a failure."""

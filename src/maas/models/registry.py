@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -96,6 +97,13 @@ class Registry:
     def is_unloaded(self, name: str) -> bool:
         """Whether nothing answers by `name` because it was unloaded."""
         return not self._models.get(name) and bool(self._unloaded.get(name))
+
+    def policy_of(self, name: str) -> Literal["all", "highest"] | tuple[str, ...]:
+        """Which versions of the model are served unless one is loaded or unloaded by name: as configured, but where it is the
+        highest and another is the default, that one alone."""
+        options = self._options(name)
+        is_pinned = options.versions == "highest" and options.default is not None
+        return (options.default,) if is_pinned and options.default else options.versions
 
     def is_default(self, live: LiveVersion) -> bool:
         return self._default_of(live.name) is live

@@ -70,7 +70,7 @@ class Catalogue:
 
     async def model_config(self, request: ModelConfigRequest) -> ModelConfigResponse:
         live = self._find(request.name, request.version)
-        return ModelConfigResponse(config=ModelConfig(**model_config(live)))
+        return ModelConfigResponse(config=ModelConfig(**model_config(self._registry, live)))
 
     async def model_statistics(self, request: ModelStatisticsRequest) -> ModelStatisticsResponse:
         """Of a version, of all of a model, or of all models where none is named."""

@@ -8,16 +8,19 @@ model of ours is not batched in that way, and the dimensions are then all.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from maas.api.oip.datatypes import DATATYPES
 from maas.models.live import LiveVersion
+from maas.models.registry import Registry
 from maas.types import TensorSpec
 
 _MICROSECONDS = 1e6
+_MAX_VERSION = (1 << 63) - 1  # as the message has it
 
 
-def model_config(live: LiveVersion) -> dict[str, Any]:
+def model_config(registry: Registry, live: LiveVersion) -> dict[str, Any]:
     """With the names and the types of the extension's message `ModelConfig`."""
     signature, policy = live.signature, live.policy
     specs = (*signature.inputs, *signature.outputs)
@@ -26,7 +29,7 @@ def model_config(live: LiveVersion) -> dict[str, Any]:
         "name": live.name,
         "platform": live.manifest.runtime.name,
         "backend": live.manifest.runtime.name,
-        "version_policy": {"all": {}},
+        "version_policy": _version_policy(registry.policy_of(live.name)),
         "max_batch_size": policy.max_batch_size if is_batched else 0,
         "input": [_tensor(spec, is_batched) for spec in signature.inputs],
         "output": [_tensor(spec, is_batched) for spec in signature.outputs],
@@ -35,6 +38,19 @@ def model_config(live: LiveVersion) -> dict[str, Any]:
         delay = round(policy.max_queue_delay * _MICROSECONDS)
         config["dynamic_batching"] = {"max_queue_delay_microseconds": delay}
     return config
+
+
+def _version_policy(wanted: str | Sequence[str]) -> dict[str, Any]:
+    """Versions are whole numbers there; one with another name cannot be listed, and stands in the model's metadata only."""
+    if wanted == "all":
+        return {"all": {}}
+    if wanted == "highest":
+        return {"latest": {"num_versions": 1}}
+    return {"specific": {"versions": [int(version) for version in wanted if _is_whole(version)]}}
+
+
+def _is_whole(version: str) -> bool:
+    return version.isdecimal() and str(int(version)) == version and int(version) <= _MAX_VERSION
 
 
 def _tensor(spec: TensorSpec, is_batched: bool) -> dict[str, Any]:

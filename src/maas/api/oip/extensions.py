@@ -45,11 +45,11 @@ def extensions(gateway: Gateway, metrics: Metrics, control: Control) -> APIRoute
 
     @router.get("/models/{model}/config", summary="Model configuration")
     async def config(model: str) -> dict[str, Any]:
-        return model_config(resolve(model))
+        return model_config(gateway.registry, resolve(model))
 
     @router.get("/models/{model}/versions/{version}/config", summary="Model configuration of a version")
     async def config_version(model: str, version: str) -> dict[str, Any]:
-        return model_config(resolve(model, version))
+        return model_config(gateway.registry, resolve(model, version))
 
     def statistics_of(versions: list[LiveVersion]) -> dict[str, Any]:
         return {"model_stats": [model_statistics(metrics, live) for live in versions]}

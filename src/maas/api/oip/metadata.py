@@ -12,7 +12,7 @@ import maas
 from maas.api.oip.datatypes import DATATYPES
 from maas.api.oip.extensions import EXTENSIONS
 from maas.gateway import Gateway
-from maas.models.live import LiveVersion
+from maas.models.live import LiveVersion, VersionState
 from maas.models.registry import Registry
 from maas.types import TensorSpec
 
@@ -81,7 +81,7 @@ def describe_model(registry: Registry, live: LiveVersion) -> dict[str, Any]:
     manifest = live.manifest
     return {
         "name": live.name,
-        "versions": [other.version for other in registry.versions_of(live.name)],
+        "versions": [other.version for other in registry.versions_of(live.name) if _may_be_asked(other)],
         "platform": manifest.runtime.name,
         "inputs": [_describe_tensor(spec) for spec in live.signature.inputs],
         "outputs": [_describe_tensor(spec) for spec in live.signature.outputs],
@@ -94,6 +94,11 @@ def describe_model(registry: Registry, live: LiveVersion) -> dict[str, Any]:
             "curve": orjson.dumps(live.curve).decode(),
         },
     }
+
+
+def _may_be_asked(live: LiveVersion) -> bool:
+    """Now, or when it has loaded."""
+    return live.state in (VersionState.LOADING, VersionState.READY)
 
 
 def _describe_tensor(spec: TensorSpec) -> dict[str, Any]:
