@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import resource
 import subprocess
@@ -138,6 +139,24 @@ def test_client_that_left_behind_unread_bytes_is_noticed(server: Server) -> None
             assert reply.status == 200
         assert time.monotonic() - started < 4
     assert held(server) == 0
+
+
+@pytest.mark.parametrize(
+    "path", ["/v2/health/live", "/v2/models/double", "/metrics", "/openapi.json", "/v1/models"]
+)
+def test_head_is_answered_as_get_without_the_body(server: Server, path: str) -> None:
+    """Monitors probe with it; the connection goes on, so nothing came behind the head."""
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+    connection.request("HEAD", path)
+    answer = connection.getresponse()
+    assert (answer.status, answer.read()) == (200, b"")
+    assert int(answer.headers["content-length"]) > 0
+    connection.request("GET", path)
+    assert connection.getresponse().read()
+    connection.request("HEAD", "/predict/double")
+    refused = connection.getresponse()
+    assert (refused.status, refused.headers["allow"], refused.read()) == (405, "POST", b"")
+    connection.close()
 
 
 def test_one_connection_too_many_is_told(server: Server) -> None:

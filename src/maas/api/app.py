@@ -44,7 +44,12 @@ class Application(FastAPI):
         if is_inference(scope):
             await self.inference(scope, receive, send)
         else:
-            await super().__call__(scope, receive, send)
+            await super().__call__(_as_get(scope), receive, send)
+
+
+def _as_get(scope: Scope) -> Scope:
+    """HEAD is answered as GET is (RFC 9110, 9.3.2); that no body is sent is for the server, which knows what it was asked."""
+    return {**scope, "method": "GET"} if scope.get("method") == "HEAD" else scope
 
 
 def create_app(

@@ -97,6 +97,11 @@ def parse_object(body: bytes, *, allow_non_finite: bool) -> dict[str, Any]:
     except orjson.JSONDecodeError as error:
         if not allow_non_finite or (b"NaN" not in body and b"Infinity" not in body):
             raise InvalidRequest(f"the body is no JSON: {error}") from None
+        if len(body) > _MAX_SLOW_JSON:
+            raise InvalidRequest(
+                f"the body is no JSON: {error}; one with bare NaN or Infinity may have {_MAX_SLOW_JSON} bytes, and this one has "
+                f"{len(body)}: use binary tensors"
+            ) from None
         value = _parse_slowly(body)
     else:
         # A colon too many is in a string, or of a member that another one replaced.
@@ -140,10 +145,6 @@ def _count_members(value: object, levels: int) -> int:
 
 def _parse_slowly(body: bytes) -> Any:
     """Takes the bare literals, and refuses names given twice and lone surrogates."""
-    if len(body) > _MAX_SLOW_JSON:
-        raise InvalidRequest(
-            f"a body with NaN or Infinity may have {_MAX_SLOW_JSON} bytes, this one has {len(body)}; use binary tensors"
-        )
     try:
         text = body.decode("utf-8")
         value = json.loads(
