@@ -51,6 +51,7 @@ test-slow: $(INSTALLED) ## run the slow tests
 
 # Their environments are made below build/clients when they are first asked for.
 clients: $(INSTALLED) ## call a running server with the clients that people have, each in an environment of its own
+	$(BIN)/python -m tests.clients.environments
 	$(BIN)/pytest -m clients tests/clients
 
 fuzz: $(INSTALLED) ## fuzz the body decoders for SECONDS (600), then every operation of a running server
