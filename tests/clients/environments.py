@@ -59,7 +59,9 @@ def _run(client: str, command: list[str]) -> None:
 def _index() -> dict[str, str]:
     """The package index that pip is told of on this machine, for uv, which does not read pip's settings."""
     get = [sys.executable, "-m", "pip", "config", "get", "global.index-url"]
-    told = os.environ.get("PIP_INDEX_URL") or subprocess.run(get, capture_output=True, text=True).stdout.strip()
+    told = (
+        os.environ.get("PIP_INDEX_URL") or subprocess.run(get, capture_output=True, text=True).stdout.strip()
+    )
     return {"UV_DEFAULT_INDEX": told} if told and "UV_DEFAULT_INDEX" not in os.environ else {}
 
 
