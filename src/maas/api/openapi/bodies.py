@@ -2,73 +2,90 @@
 
 from __future__ import annotations
 
-from maas.api.oip.datatypes import DATATYPES
+from maas.api.compression import ENCODINGS
+from maas.api.oip.datatypes import BF16, DATATYPES
 from maas.api.oip.infer import MAX_ID
-from maas.api.openapi.headers import PRIORITY
-from maas.api.openapi.schema import Schema, ref
+from maas.api.openapi.headers import ENCODING, PRIORITY
+from maas.api.openapi.schema import COUNT, FLAG, NUMBER, TEXT, Schema, array, described, record, ref
 from maas.api.terms import PRIORITIES
 from maas.types import DTYPES
 
-_PARAMETERS: Schema = {
-    "type": "object",
-    "properties": {
-        "timeout": {
-            "type": "number",
-            "exclusiveMinimum": 0,
-            "description": "Microseconds that the answer may take.",
-        }
-    },
-}
+_PARAMETER: Schema = {"type": ["string", "number", "boolean"]}
 
 
 def inference_schemas() -> dict[str, Schema]:
-    text = {"type": "string"}
-    named = {"type": "object", "properties": {"name": text}, "required": ["name"]}
-    tensor = {
-        "type": "object",
-        "properties": {
-            "name": text,
-            "shape": {"type": "array", "items": {"type": "integer", "minimum": 0}},
-            "datatype": {"type": "string", "enum": [DATATYPES[name] for name in DTYPES]},
-            "data": {"type": "array", "items": {}, "description": "Flat in row-major order, or nested."},
-        },
-        "required": ["name", "shape", "datatype", "data"],
-    }
-    tensors = {"type": "array", "items": ref("InferTensor")}
     return {
         PRIORITY: {"type": "string", "enum": list(PRIORITIES)},
+        ENCODING: {"type": "string", "enum": sorted(ENCODINGS)},
+        **_infer_schemas(),
         **_v1_schemas(),
-        "InferTensor": tensor,
-        "InferRequest": {
-            "type": "object",
-            "properties": {
-                "id": {"type": "string", "maxLength": MAX_ID},
-                "inputs": tensors,
-                "outputs": {"type": "array", "items": named},
-                "parameters": _PARAMETERS,
-            },
-            "required": ["inputs"],
-        },
-        "InferResponse": {
-            "type": "object",
-            "properties": {"model_name": text, "model_version": text, "id": text, "outputs": tensors},
-            "required": ["model_name", "outputs"],
-        },
     }
+
+
+def parameters(members: dict[str, Schema]) -> Schema:
+    """Those that are known; of others the protocol says what they may be, and nobody heeds them."""
+    return {**record(members, optional=members), "additionalProperties": _PARAMETER}
+
+
+def _infer_schemas() -> dict[str, Schema]:
+    datatypes = [*(DATATYPES[name] for name in DTYPES), BF16]
+    size = described(COUNT, "Bytes of the tensor behind the JSON, in place of `data`.")
+    tensor = {
+        "name": TEXT,
+        "shape": array(COUNT),
+        "datatype": ref("Datatype"),
+        "data": array(
+            {}, description="Flat in row-major order, or nested; NaN and infinities as bare literals."
+        ),
+        "parameters": ref("TensorParameters"),
+    }
+    request = {
+        "id": {**TEXT, "maxLength": MAX_ID},
+        "inputs": array(ref("InferTensor")),
+        "outputs": array(ref("RequestedOutput"), description="All, in the model's order, unless told."),
+        "parameters": ref("InferParameters"),
+    }
+    answer = {"model_name": TEXT, "model_version": TEXT, "id": TEXT, "outputs": array(ref("InferTensor"))}
+    raw = described(FLAG, "The output is raw behind the JSON of the answer.")
+    return {
+        "Datatype": {
+            "type": "string",
+            "enum": datatypes,
+            "description": "BF16 is read raw where FP32 is taken.",
+        },
+        "TensorParameters": parameters({"binary_data_size": size}),
+        "InferTensor": record(tensor, optional=("data", "parameters")),
+        "OutputParameters": parameters({"binary_data": raw}),
+        "RequestedOutput": record(
+            {"name": TEXT, "parameters": ref("OutputParameters")}, optional=["parameters"]
+        ),
+        "InferParameters": parameters(_INFER_PARAMETERS),
+        "InferRequest": record(request, optional=("id", "outputs", "parameters")),
+        "InferResponse": record(answer, optional=["id"]),
+    }
+
+
+_INFER_PARAMETERS: dict[str, Schema] = {
+    "timeout": described({**NUMBER, "exclusiveMinimum": 0}, "Microseconds that the answer may take."),
+    "priority": {
+        "type": "integer",
+        "minimum": 0,
+        "maximum": len(PRIORITIES),
+        "description": "0 default, 1 interactive, 2 standard, 3 bulk.",
+    },
+    "binary_data_output": described(FLAG, "All outputs are raw, but for those that say otherwise."),
+}
 
 
 def _v1_schemas() -> dict[str, Schema]:
-    rows: Schema = {"type": "array", "items": {}, "minItems": 1, "description": "Rows."}
+    rows = array({}, minItems=1, description="A value for each row, or an object of all inputs by name.")
     columns: Schema = {"description": "The one input, or an object of all by name."}
+    predictions: Schema = {
+        "description": "In the form of the request: the one output, or all by name; in rows or in columns."
+    }
     return {
-        "V1Request": {
-            "type": "object",
-            "properties": {"instances": rows, "inputs": columns},
-            "oneOf": [{"required": ["instances"]}, {"required": ["inputs"]}],
-        },
-        "V1Response": {
-            "type": "object",
-            "properties": {"predictions": {"description": "In the form of the request."}},
-            "required": ["predictions"],
-        },
+        "V1Instances": record({"instances": rows}),
+        "V1Inputs": record({"inputs": columns}),
+        "V1Request": {"oneOf": [ref("V1Instances"), ref("V1Inputs")]},
+        "V1Response": record({"predictions": predictions}),
     }

@@ -11,14 +11,17 @@ from collections.abc import Callable
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from maas.api.openapi.answers import declare_bodies
 from maas.api.openapi.bodies import inference_schemas
-from maas.api.openapi.errors import correct_errors, error_schemas
-from maas.api.openapi.headers import declare_names
-from maas.api.openapi.inference import infer_operation, predict_operation, schema_name, v1_operation
+from maas.api.openapi.errors import declare_errors
+from maas.api.openapi.headers import declare_headers
+from maas.api.openapi.inference import dialect_operations, predict_operations
+from maas.api.openapi.names import names_of
 from maas.api.openapi.schema import Schema
-from maas.api.openapi.tensors import object_of
+from maas.api.openapi.tensors import version_schemas
 from maas.gateway import Gateway
 from maas.models.live import VersionState
+from maas.models.registry import Registry
 
 
 def document_of(app: FastAPI, gateway: Gateway) -> Callable[[], Schema]:
@@ -44,23 +47,23 @@ def _document(app: FastAPI, gateway: Gateway) -> Schema:
         routes=app.routes,
         tags=app.openapi_tags,
     )
-    schemas = document.setdefault("components", {}).setdefault("schemas", {})
-    schemas.update(error_schemas())
-    schemas.update(inference_schemas())
-    paths = document["paths"]
-    correct_errors(document)
-    declare_names(document)
-    for live in gateway.registry.versions():
-        if live.state is VersionState.READY:
-            for kind, specs in (("Request", live.signature.inputs), ("Response", live.signature.outputs)):
-                schemas[f"{schema_name(live)}.{kind}"] = object_of(live, kind, specs)
-            if gateway.registry.is_default(live):
-                paths[f"/predict/{live.name}"] = {"post": predict_operation(live, f"predict.{live.name}")}
-            operation = predict_operation(live, f"predict-version.{schema_name(live)}")
-            paths[f"/predict/{live.name}/versions/{live.version}"] = {"post": operation}
-    for suffix, name in (("", "infer"), ("/versions/{version}", "infer-version")):
-        paths[f"/v2/models/{{model}}{suffix}/infer"] = {"post": infer_operation(name)}
-        paths[f"/v1/models/{{model}}{suffix}:predict"] = {
-            "post": v1_operation(name.replace("infer", "v1-predict"))
-        }
+    document.setdefault("components", {}).setdefault("schemas", {})
+    declare_errors(document)
+    declare_bodies(document)
+    declare_headers(document)
+    paths, schemas = document["paths"], document["components"]["schemas"]
+    schemas |= inference_schemas()
+    paths |= dialect_operations()
+    _add_versions(paths, schemas, gateway.registry)
     return document
+
+
+def _add_versions(paths: Schema, schemas: Schema, registry: Registry) -> None:
+    """The typed operations of all that are ready. The others have their names too, which are the same before and after."""
+    operations = [operation["operationId"] for methods in paths.values() for operation in methods.values()]
+    versions = registry.versions()
+    names = names_of(versions, schemas, operations)
+    for live in versions:
+        if live.state is VersionState.READY:
+            schemas |= version_schemas(live, names[live.label])
+            paths |= predict_operations(live, names[live.label], is_default=registry.is_default(live))

@@ -1,47 +1,87 @@
-"""The operations of inference."""
+"""The operations of inference: one for each version, and those of the dialects that name the model in the path."""
 
 from __future__ import annotations
 
-from maas.api.openapi.errors import INFER_ERROR, PREDICT_ERROR, error_responses
-from maas.api.openapi.headers import ANSWER_HEADERS, NAMES, TERMS
+from maas.api.openapi.errors import error_responses
+from maas.api.openapi.headers import ANSWER_HEADERS, NAMES, RAW_HEADER, RAW_TERM, TERMS
+from maas.api.openapi.names import Names
 from maas.api.openapi.schema import Schema, json_content, ref
+from maas.api.terms import OCTETS
 from maas.models.live import LiveVersion
 
+_SAMPLES = "A value of the declared rank is a batch, one rank lower a single sample; the answer mirrors it."
+_NON_FINITE = " NaN, Infinity and -Infinity are taken and given as bare literals, of which JSON, and so this document, knows nothing."
+_RAW: Schema = {OCTETS: {"schema": {"type": "string", "format": "binary"}}}
 
-def predict_operation(live: LiveVersion, operation_id: str) -> Schema:
-    schema = schema_name(live)
+
+def predict_operations(live: LiveVersion, names: Names, *, is_default: bool) -> Schema:
+    """The version's own path, and before it that of the model where this is the version that answers there."""
+    default = {"post": _predict_operation(live, names, names.default_operation)}
+    return {
+        **({f"/predict/{live.name}": default} if is_default else {}),
+        f"/predict/{live.name}/versions/{live.version}": {
+            "post": _predict_operation(live, names, names.operation)
+        },
+    }
+
+
+def dialect_operations() -> Schema:
+    """Of all models, by path."""
+    paths: Schema = {}
+    for suffix in ("", "/versions/{version}"):
+        name = "-version" if suffix else ""
+        path = f"/v2/models/{{model}}{suffix}/infer"
+        paths[path] = {"post": _infer_operation(path, f"infer{name}")}
+        path = f"/v1/models/{{model}}{suffix}:predict"
+        paths[path] = {"post": _v1_operation(path, f"v1-predict{name}")}
+    return paths
+
+
+def _predict_operation(live: LiveVersion, names: Names, operation_id: str) -> Schema:
     return {
         "tags": ["predict"],
         "summary": live.manifest.description or f"Predict with {live.label}",
-        "description": "A value of the declared rank is a batch, one rank lower a single sample; the answer mirrors it.",
+        "description": _SAMPLES + (_NON_FINITE if live.allow_non_finite else ""),
         "operationId": operation_id,
         "parameters": TERMS,
         "requestBody": {
             "required": True,
-            "content": json_content(ref(f"{schema}.Request"), live.example.inputs),
+            "content": json_content(ref(f"{names.schema}.Request"), live.example.inputs),
         },
         "responses": {
             "200": {
                 "description": "The outputs.",
                 "headers": ANSWER_HEADERS,
-                "content": json_content(ref(f"{schema}.Response"), live.example.outputs),
+                "content": json_content(ref(f"{names.schema}.Response"), live.example.outputs),
             },
-            **error_responses(PREDICT_ERROR),
+            **error_responses("/predict/{model}", is_inference=True),
         },
     }
 
 
-def infer_operation(operation_id: str) -> Schema:
-    return _untyped_operation(operation_id, "Open Inference Protocol", "Inference", "Infer")
+def _infer_operation(path: str, operation_id: str) -> Schema:
+    """The body is what `Inference-Header-Content-Length` says, under any content type; raw tensors have one of their own."""
+    operation = _dialect_operation(path, operation_id, "Open Inference Protocol", "Inference", "Infer")
+    operation["description"] = (
+        "Tensors are in the JSON, or raw behind it: then `Inference-Header-Content-Length` says where the JSON ends, and the "
+        "`binary_data_size` of each such tensor how long it is. Answers have raw tensors where `binary_data_output`, or an "
+        "output's `binary_data`, asks for them."
+    )
+    operation["parameters"].append(RAW_TERM)
+    operation["requestBody"]["content"] |= _RAW
+    answer = operation["responses"]["200"]
+    answer["content"] |= _RAW
+    answer["headers"] = {**ANSWER_HEADERS, **RAW_HEADER}
+    return operation
 
 
-def v1_operation(operation_id: str) -> Schema:
-    return _untyped_operation(operation_id, "V1", "Prediction by rows or columns", "V1")
+def _v1_operation(path: str, operation_id: str) -> Schema:
+    return _dialect_operation(path, operation_id, "V1", "Prediction by rows or columns", "V1")
 
 
-def _untyped_operation(operation_id: str, tag: str, summary: str, schema: str) -> Schema:
-    """One for all models, of `{schema}Request` and `{schema}Response`."""
-    names = ["model", "version"] if operation_id.endswith("-version") else ["model"]
+def _dialect_operation(path: str, operation_id: str, tag: str, summary: str, schema: str) -> Schema:
+    """Of `{schema}Request` and `{schema}Response`."""
+    names = ["model", "version"] if "{version}" in path else ["model"]
     return {
         "tags": [tag],
         "summary": summary,
@@ -57,11 +97,6 @@ def _untyped_operation(operation_id: str, tag: str, summary: str, schema: str) -
                 "headers": ANSWER_HEADERS,
                 "content": json_content(ref(f"{schema}Response")),
             },
-            **error_responses(INFER_ERROR),
+            **error_responses(path, is_inference=True),
         },
     }
-
-
-def schema_name(live: LiveVersion) -> str:
-    """Unique, with the few characters that OpenAPI allows: the one odd run of dots ends the model's name."""
-    return f"{live.name.replace('.', '..')}.{live.version}"

@@ -6,19 +6,22 @@ from typing import Any
 
 import numpy as np
 
-from maas.api.openapi.schema import Schema
+from maas.api.openapi.names import KINDS, Names
+from maas.api.openapi.schema import Schema, record
 from maas.models.live import LiveVersion
 from maas.types import BATCH, TensorSpec
 
 
-def object_of(live: LiveVersion, kind: str, specs: tuple[TensorSpec, ...]) -> Schema:
-    """Its title is what generators name their class by, so it says no more and no less than which version and what of it."""
+def version_schemas(live: LiveVersion, names: Names) -> dict[str, Schema]:
+    """Of its request and its answer. Titles are what some generators name their classes by."""
+    sides = dict(zip(KINDS, (live.signature.inputs, live.signature.outputs), strict=True))
     return {
-        "type": "object",
-        "title": f"{live.name} {live.version} {kind}",
-        "properties": {spec.name: _tensor(live, spec) for spec in specs},
-        "required": [spec.name for spec in specs],
-        "additionalProperties": False,
+        f"{names.schema}.{kind}": {
+            **record({spec.name: _tensor(live, spec) for spec in specs}),
+            "title": f"{names.title} {kind}",
+            "additionalProperties": False,
+        }
+        for kind, specs in sides.items()
     }
 
 
