@@ -40,9 +40,15 @@ Tree = dict[str, Any]
             {
                 "watch_seconds": 1,
                 "logging": {"level": "error"},
-                "server": {"drain_delay": 1, "readiness": "all"},
+                "server": {"drain_delay": 1, "readiness": "all", "compression": False},
             },
-            ["watch_seconds", "server.readiness", "server.drain_delay", "logging.level"],
+            [
+                "watch_seconds",
+                "server.readiness",
+                "server.drain_delay",
+                "server.compression",
+                "logging.level",
+            ],
             [],
         ),
         (
@@ -137,6 +143,11 @@ def test_options_change_under_load_without_a_failed_request(tmp_path: Path) -> N
         assert server.post("/predict/other", long).status_code == 413
         assert reloadable.reload(limits={"requests": 1})["changed"]
         assert server.post("/predict/other", {"x": [1, 2]}).status_code == 200
+        asking: Tree = {"headers": {"Accept-Encoding": "gzip"}}
+        assert "content-encoding" in server.post("/predict/other", {"x": [1, 2]}, **asking).headers
+        told = reloadable.reload(server={"port": 0, "compression": False})
+        assert "server.compression" in told["changed"]
+        assert "content-encoding" not in server.post("/predict/other", {"x": [1, 2]}, **asking).headers
 
 
 def test_bad_configuration_is_rejected_whole(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from tests.fakes import FakeInstance, double
 
 from maas.api.app import create_app
 from maas.api.codec import Codec
+from maas.api.compression import Compressor
 from maas.batching.backlog import Backlog
 from maas.batching.permits import Permits
 from maas.config import Configuration
@@ -163,7 +164,7 @@ async def serving(
 
     registry = Registry(MemoryRepository(models), settings, make_live)  # type: ignore[arg-type]
     gateway = Gateway(registry, needs_all=readiness_needs_all)
-    codec = Codec(launcher, backlog, most_processes=1)
+    codec = Codec(launcher, backlog, 1, Compressor(is_on=settings.server.compression))
     recorder = RequestRecorder(metrics, access or AccessPolicy())
     app = create_app(gateway, codec, metrics, recorder, allow_control=allow_control)
     transport = _transport(app, gateway, codec, recorder)

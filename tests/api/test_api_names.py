@@ -18,6 +18,7 @@ from tests.versions import store
 
 from maas.api.app import create_app
 from maas.api.codec import Codec
+from maas.api.compression import Compressor
 from maas.batching.backlog import Backlog
 from maas.batching.permits import Permits
 from maas.config import Configuration
@@ -50,7 +51,7 @@ async def application(root: Path) -> AsyncIterator[tuple[FastAPI, httpx.AsyncCli
 
     metrics = Metrics(list)
     gateway = Gateway(Registry(Repository(root), Configuration(), make_live))
-    codec = Codec(Launcher(), Backlog(1, 1), most_processes=1)
+    codec = Codec(Launcher(), Backlog(1, 1), 1, Compressor())
     app = create_app(gateway, codec, metrics, RequestRecorder(metrics, AccessPolicy()), allow_control=True)
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://maas") as client:

@@ -57,7 +57,8 @@ class WireTransport(httpx.AsyncBaseTransport):
                 await asyncio.wait(set(connection.tasks), timeout=0.1)
         finally:
             connection.connection_lost(None)
-        return httpx.Response(exchange.status, headers=exchange.headers, content=exchange.body)
+        content = httpx.ByteStream(exchange.body)
+        return httpx.Response(exchange.status, headers=exchange.headers, stream=content)
 
 
 class _CountingLane(Lane):

@@ -41,6 +41,7 @@ class Body:
         self.size = 0
         self._backlog = backlog
         self._held = 0
+        self._source = 0  # bytes that are held of what the body is being made of
 
     async def read(self, receive: Receive, headers: Iterable[tuple[bytes, bytes]], limit: int) -> None:
         """All of it. Raises `TooLarge` as soon as it is known to be over `limit` bytes, `QueueFull` where the server holds
@@ -53,7 +54,7 @@ class Body:
             message = await receive()
             if message["type"] == "http.disconnect":
                 raise InvalidRequest("the connection was closed before the body was complete")
-            self._add(message.get("body", b""), limit)
+            self.add(message.get("body", b""), limit)
             more = message.get("more_body", False)
 
     def whole(self) -> bytes:
@@ -61,19 +62,28 @@ class Body:
             self.parts = [b"".join(self.parts)]
         return self.parts[0]
 
-    def replace(self, data: bytes, limit: int) -> None:
-        """`data` is what was meant by what was read."""
-        self.release()
+    def reopen(self) -> bytes:
+        """All of it, to be replaced by what it means, which is added; it counts as long as that is not settled."""
+        data = self.whole()
+        self.parts = []
         self.size = 0
-        self._add(data, limit)
+        self._source, self._held = self._held, 0
+        return data
+
+    def settle(self) -> None:
+        """What it was made of is not needed any more."""
+        self._backlog.let_go(self._source)
+        self._source = 0
 
     def release(self) -> None:
         """It is not needed any more."""
+        self.settle()
         self.parts = []
         self._backlog.let_go(self._held)
         self._held = 0
 
-    def _add(self, part: bytes, limit: int) -> None:
+    def add(self, part: bytes, limit: int) -> None:
+        """Raises as `read` does."""
         self.size += len(part)
         if self.size > limit:
             raise TooLarge(f"the body has more than {limit} bytes, which is the limit")

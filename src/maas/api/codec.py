@@ -16,6 +16,8 @@ from typing import TypeVar
 import msgspec
 
 from maas.api.body import Body
+from maas.api.codings import Accepted
+from maas.api.compression import Compressor
 from maas.api.operation import Call, F, Operation, Payload, Subject
 from maas.batching.backlog import Backlog
 from maas.batching.request import Answer
@@ -39,9 +41,13 @@ T = TypeVar("T")
 
 
 class Codec:
-    """At most `most_processes` bodies are read or written elsewhere at once; the others wait in their order."""
+    """At most `most_processes` bodies are read or written elsewhere at once; the others wait in their order. `compressor` is for
+    those that come compressed, or are to leave so."""
 
-    def __init__(self, launcher: Launcher, backlog: Backlog, most_processes: int) -> None:
+    def __init__(
+        self, launcher: Launcher, backlog: Backlog, most_processes: int, compressor: Compressor
+    ) -> None:
+        self.compressor = compressor
         self._launcher = launcher
         self._backlog = backlog
         self._slots = _Slots(most_processes)
@@ -98,8 +104,23 @@ class Codec:
         unspeakable = ModelFailed(f"the answer has {nbytes} bytes, and its writer did not survive them")
         return await self._ask(frame, slab, deadline, _to_body, unspeakable)
 
+    async def inflate(self, body: Body, codings: tuple[str, ...], limit: int, deadline: float) -> None:
+        """Raises what `Compressor.inflate` does, and `DeadlineExceeded`."""
+        try:
+            async with asyncio.timeout(deadline - time.monotonic()):
+                await self.compressor.inflate(body, codings, limit)
+        except TimeoutError:
+            raise DeadlineExceeded("the request's deadline came while its body was inflated") from None
+
+    async def compress(self, payload: Payload, accepted: Accepted | None) -> Payload:
+        """`payload`, compressed where the caller is to have it so."""
+        if accepted is None or not self.compressor.suits(accepted, payload):
+            return payload
+        return await self.compressor.compress(payload, accepted.coding)
+
     def close(self) -> None:
-        """Leave the processes, which end when they notice."""
+        """Leave the processes, which end when they notice, and the threads."""
+        self.compressor.close()
         for process in list(self._idle):
             process.close()
 

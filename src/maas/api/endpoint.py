@@ -13,7 +13,6 @@ from starlette.types import Receive, Scope, Send
 
 from maas.api.body import Body
 from maas.api.codec import Codec
-from maas.api.compression import inflate
 from maas.api.operation import Payload
 from maas.api.reply import HttpExchange, Reply
 from maas.api.request_id import HEADER, choose_request_id, new_request_id
@@ -62,9 +61,11 @@ class InferenceEndpoint:
             live = exchange.open(target.model, target.version)
             asked = asked or read_asked(headers)
             exchange.agree(asked)
+            self._codec.compressor.check(asked.codings)
             await body.read(receive, headers, live.body_limit)
-            if asked.encoding:
-                body.replace(await inflate(body.whole(), asked.encoding, live.body_limit), live.body_limit)
+            if asked.codings:
+                deadline = exchange.terms.deadline_for(live)
+                await self._codec.inflate(body, asked.codings, live.body_limit, deadline)
             asking = partial(self._infer, exchange, body, asked.json_size)
             # Another version may take the place of the one that was meant while the body comes in.
             reply = exchange.answered(*await exchange.ask(target.model, target.version, asking))
@@ -85,7 +86,8 @@ class InferenceEndpoint:
         exchange.heed(call)
         answer = await self._gateway.infer(live, call.inputs, exchange.terms)
         deadline = exchange.terms.deadline_for(live)
-        return answer, await self._codec.render(exchange.operation, live, call.form, answer, deadline)
+        payload = await self._codec.render(exchange.operation, live, call.form, answer, deadline)
+        return answer, await self._codec.compress(payload, exchange.accepted)
 
 
 async def _respond(send: Send, reply: Reply, request_id: bytes) -> None:

@@ -6,13 +6,21 @@ import math
 from collections.abc import Mapping
 
 from maas import errors
-from maas.errors import InvalidRequest, MaasError, Refused, TooLarge, Unavailable
+from maas.errors import InvalidRequest, MaasError, Refused, TooLarge, Unavailable, UnsupportedMedia
 
 
 class SlowRequest(InvalidRequest):
-    """Headers or body came too slowly. This and the two below arise only where bytes become requests."""
+    """Headers or body came too slowly. This and the three below arise only where bytes become requests."""
 
     code = "request_timeout"
+
+
+class UnsupportedCoding(UnsupportedMedia):
+    """The body is compressed in a way that is not read here; `readable` says which is, as `Accept-Encoding` names it."""
+
+    def __init__(self, message: str, *, readable: str = "gzip, deflate") -> None:
+        super().__init__(message)
+        self.readable = readable
 
 
 class TargetTooLong(TooLarge):
@@ -79,12 +87,14 @@ def public(error: Exception) -> MaasError:
 
 
 def headers_of(error: Exception) -> list[tuple[bytes, bytes]]:
-    """`X-Error-Code`, for dialects whose bodies have no place for it, and where waiting helps `Retry-After` in whole seconds,
-    rounded up, at least 1, with the milliseconds beside it."""
+    """`X-Error-Code`, for dialects whose bodies have no place for it; where waiting helps `Retry-After` in whole seconds,
+    rounded up, at least 1, with the milliseconds beside it; and where another coding does, those that are read."""
     code = (b"x-error-code", public(error).code.encode())
     seconds = error.retry_after if isinstance(error, Refused | Unavailable) else None
     if seconds is None and isinstance(error, MaasError):
         seconds = _BACK_SOON.get(type(error))
+    if isinstance(error, UnsupportedCoding):
+        return [code, (b"accept-encoding", error.readable.encode())]
     if seconds is None:
         return [code]
     return [

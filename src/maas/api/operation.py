@@ -37,10 +37,12 @@ class Subject(Protocol):
 
 
 class Payload(msgspec.Struct):
-    """A body: JSON, and where `json_size` is not None, raw tensors behind the first so many bytes of it."""
+    """A body: JSON, and where `json_size` is not None, raw tensors behind the first so many bytes of it; or all of that
+    compressed, as `coding` says."""
 
     data: bytes | memoryview
     json_size: int | None = None
+    coding: str = ""
 
 
 @dataclass(slots=True)

@@ -7,6 +7,7 @@ from typing import Generic
 
 import msgspec
 
+from maas.api.codings import Accepted
 from maas.api.errors import headers_of, public, status_of
 from maas.api.exchange import SPENT, Exchange, HeaderList, version_headers
 from maas.api.operation import F, Operation, Payload
@@ -28,6 +29,7 @@ def fields(*headers: tuple[bytes, bytes]) -> Fields:
 
 _JSON = (b"content-type", b"application/json")
 _RAW = (b"content-type", b"application/octet-stream")
+_VARY = (b"vary", b"accept-encoding")
 JSON_FIELDS = fields(_JSON)
 
 
@@ -45,6 +47,8 @@ class HttpExchange(Exchange, Generic[F], kw_only=True):
     of what they call here waits."""
 
     operation: Operation[F]
+    accepted: Accepted | None = None
+    """How the answer may be compressed, if it may."""
 
     def agree(self, asked: Asked) -> None:
         """To what the head asks for. Raises `UnsupportedMedia` where the dialect has no raw tensors."""
@@ -52,15 +56,16 @@ class HttpExchange(Exchange, Generic[F], kw_only=True):
             raise UnsupportedMedia(f"content type {OCTETS!r} is not read here; send application/json")
         self.terms.timeout = asked.timeout
         self.terms.priority = asked.priority
+        self.accepted = asked.accepted
 
     def answered(self, answer: Answer, payload: Payload) -> Reply:
         live = self.live
         assert live is not None
         extra = [(SPENT, self.record_answer(live, answer.timings))]
         if payload.json_size is None:
-            return Reply(200, _fields_of(live.label, live.digest, False), extra, payload.data)
+            return Reply(200, _fields_of(live.label, live.digest, False, payload.coding), extra, payload.data)
         extra.append((b"inference-header-content-length", b"%d" % payload.json_size))
-        return Reply(200, _fields_of(live.label, live.digest, True), extra, payload.data)
+        return Reply(200, _fields_of(live.label, live.digest, True, payload.coding), extra, payload.data)
 
     def refused(self, error: MaasError) -> Reply:
         return self._reply_to(error, self.record_refusal(error))
@@ -70,11 +75,12 @@ class HttpExchange(Exchange, Generic[F], kw_only=True):
 
     def _reply_to(self, error: Exception, spent: bytes) -> Reply:
         live = self.live
-        named = _fields_of(live.label, live.digest, False) if live else JSON_FIELDS
+        named = _fields_of(live.label, live.digest, False, "") if live else JSON_FIELDS
         content = self.operation.render_error(public(error), self.request_id.decode())
         return Reply(status_of(error), named, [*headers_of(error), (SPENT, spent)], content)
 
 
 @lru_cache(1024)
-def _fields_of(label: str, digest: str, is_raw: bool) -> Fields:
-    return fields(_RAW if is_raw else _JSON, *version_headers(label, digest))
+def _fields_of(label: str, digest: str, is_raw: bool, coding: str) -> Fields:
+    compressed = [(b"content-encoding", coding.encode()), _VARY] if coding else []
+    return fields(_RAW if is_raw else _JSON, *version_headers(label, digest), *compressed)

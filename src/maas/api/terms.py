@@ -8,7 +8,7 @@ from functools import lru_cache
 
 import msgspec
 
-from maas.api.compression import ENCODINGS
+from maas.api.codings import Accepted, read_accepted, read_codings
 from maas.api.request_id import HEADER, plain_id
 from maas.batching.priority import Priority
 from maas.errors import InvalidRequest, UnsupportedMedia
@@ -20,7 +20,15 @@ _JSON_SIZE = b"inference-header-content-length"
 OCTETS = "application/octet-stream"
 _MAX_DIGITS = 18
 _NAMES = frozenset(
-    (b"content-type", b"content-encoding", b"x-request-timeout", b"x-request-priority", HEADER, _JSON_SIZE)
+    (
+        b"content-type",
+        b"content-encoding",
+        b"accept-encoding",
+        b"x-request-timeout",
+        b"x-request-priority",
+        HEADER,
+        _JSON_SIZE,
+    )
 )
 
 _JSON_TYPES = (
@@ -41,12 +49,15 @@ class Asked(msgspec.Struct, frozen=True):
     json_size: int | None = None
     is_octets: bool = False
     """The body is said to be bytes of some kind, which only a dialect with raw tensors knows to read."""
-    encoding: str = ""
-    """How the body is compressed, if it is."""
+    codings: tuple[str, ...] = ()
+    """How the body is compressed, if it is, in the order in which that is undone."""
+    accepted: Accepted | None = None
+    """How the answer may be compressed, if it may."""
 
 
 def read_asked(headers: Iterable[tuple[bytes, bytes]]) -> Asked:
-    """`X-Request-Timeout`, in seconds, `X-Request-Priority`, `X-Request-Id` and `Inference-Header-Content-Length`.
+    """`X-Request-Timeout`, in seconds, `X-Request-Priority`, `X-Request-Id`, `Inference-Header-Content-Length`, and what is
+    said of the body's type and codings and of the answer's.
 
     Raises `InvalidRequest` where they cannot be read, and `UnsupportedMedia` unless the body says it is, or may be, JSON, or
     JSON with raw tensors behind.
@@ -57,6 +68,7 @@ def read_asked(headers: Iterable[tuple[bytes, bytes]]) -> Asked:
     media: bytes | None = None
     encoding: bytes | None = None
     size: bytes | None = None
+    accepting = b""
     for name, value in headers:
         if name not in _NAMES:
             continue
@@ -64,6 +76,8 @@ def read_asked(headers: Iterable[tuple[bytes, bytes]]) -> Asked:
             media = _one(media, value, "Content-Type")
         elif name == b"content-encoding":
             encoding = _one(encoding, value, "Content-Encoding")
+        elif name == b"accept-encoding":
+            accepting = b"%b,%b" % (accepting, value)  # a list, which may come in several lines
         elif name == b"x-request-timeout":
             timeout = min(timeout, check_timeout(value.decode("latin-1"), "X-Request-Timeout", "seconds"))
         elif name == b"x-request-priority":
@@ -78,7 +92,8 @@ def read_asked(headers: Iterable[tuple[bytes, bytes]]) -> Asked:
         request_id,
         json_size=None if size is None else _parse_size(size),
         is_octets=_check_type(media or b""),
-        encoding="" if encoding is None else _read_encoding(encoding),
+        codings=read_codings(encoding or b""),
+        accepted=read_accepted(accepting),
     )
 
 
@@ -106,15 +121,6 @@ def _check_type(value: bytes) -> bool:
     if media not in _JSON_TYPES and not media.endswith("+json"):
         raise UnsupportedMedia(f"content type {clip(media)!r} is not read here; send application/json")
     return False
-
-
-def _read_encoding(value: bytes) -> str:
-    encoding = value.decode("latin-1").strip().lower()
-    if encoding == "identity":
-        return ""
-    if encoding not in ENCODINGS:
-        raise UnsupportedMedia(f"content encoding {clip(encoding)!r} is not read here; gzip and deflate are")
-    return encoding
 
 
 def check_priority(text: str) -> Priority:

@@ -145,6 +145,11 @@ class ServerOptions(_Section):
     )
     header_count: int = Field(100, ge=8, le=10_000, description="Headers of a request.")
     url_bytes: int = Field(8192, ge=256, le=1 << 20, description="Bytes of a request's target.")
+    compression: bool = Field(
+        True,
+        description="Read bodies that are compressed with gzip or deflate, and compress inference answers for callers that "
+        "accept it; off, such a body is refused with 415. gRPC has its own.",
+    )
 
 
 class Limits(_Section):

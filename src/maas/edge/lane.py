@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 
 from maas.api.body import check_length
 from maas.api.codec import SMALL, Codec, is_large
+from maas.api.compression import compressed, is_short
 from maas.api.door import Door
 from maas.api.operation import Call, Payload
 from maas.api.reply import HttpExchange, Reply
@@ -50,7 +53,7 @@ class Lane:
         length, asked = head.framing.length, head.asked
         if asked is None or length is None or head.method != "POST" or head.framing.expects_continue:
             return False
-        if asked.encoding:
+        if asked.codings:
             return False
         return length <= (SMALL if asked.json_size is None else _SMALL_RAW)
 
@@ -112,33 +115,42 @@ class Passage(HttpExchange[Any], kw_only=True):
 
     def _complete(self, outcome: Outcome) -> None:
         """Called by the batcher, which nothing that goes wrong here may reach."""
-        live, call = self.live, self.call
+        live, call, compressor = self.live, self.call, self.lane.codec.compressor
         assert live is not None
         assert call is not None
         try:
             if isinstance(outcome, Exception):
                 reply = self.failed(outcome)
             elif is_large(outcome) and not self.operation.gives_raw(call.form):
-                self._write_elsewhere(live, call, outcome)
+                self._write_later(outcome, partial(self._render, live, call, outcome))
                 return
             else:
-                reply = self.answered(outcome, self.operation.render(live, call.form, outcome))
+                payload = self.operation.render(live, call.form, outcome)
+                if (accepted := self.accepted) is not None and compressor.suits(accepted, payload):
+                    if not is_short(payload):
+                        self._write_later(outcome, partial(compressor.compress, payload, accepted.coding))
+                        return
+                    payload = compressed(payload, accepted.coding)
+                reply = self.answered(outcome, payload)
         except Exception as error:
             reply = self.failed(error)
         self._reply(reply)
 
-    def _write_elsewhere(self, live: LiveVersion, call: Call[Any], answer: Answer) -> None:
-        """A large answer is written by a process of its own, and not in one go."""
+    async def _render(self, live: LiveVersion, call: Call[Any], answer: Answer) -> Payload:
+        codec, deadline = self.lane.codec, self.terms.deadline_for(live)
+        payload = await codec.render(self.operation, live, call.form, answer, deadline)
+        return await codec.compress(payload, self.accepted)
+
+    def _write_later(self, answer: Answer, make: Callable[[], Awaitable[Payload]]) -> None:
+        """A large answer is written by a process of its own, or compressed on a thread, and not in one go."""
         connection = self.cycle.connection
-        self.writing = connection.loop.create_task(self._write(live, call, answer))
+        self.writing = connection.loop.create_task(self._write(answer, make))
         connection.tasks.add(self.writing)
         self.writing.add_done_callback(connection.tasks.discard)
 
-    async def _write(self, live: LiveVersion, call: Call[Any], answer: Answer) -> None:
-        codec, deadline = self.lane.codec, self.terms.deadline_for(live)
+    async def _write(self, answer: Answer, make: Callable[[], Awaitable[Payload]]) -> None:
         try:
-            payload = await codec.render(self.operation, live, call.form, answer, deadline)
-            reply = self.answered(answer, payload)
+            reply = self.answered(answer, await make())
         except Exception as error:
             reply = self.failed(error)
         self._reply(reply)

@@ -14,6 +14,7 @@ from fastapi import FastAPI
 
 from maas.api.app import create_app
 from maas.api.codec import LARGE, Codec
+from maas.api.compression import Compressor
 from maas.api.door import Door
 from maas.batching.backlog import Backlog
 from maas.batching.permits import Permits
@@ -65,7 +66,9 @@ def build(configuration: Configuration, launcher: Launcher) -> Parts:
     gateway = Gateway(registry, needs_all=configuration.server.readiness == "all")
     recorder = RequestRecorder(metrics, access_policy(configuration))
     door = Door(gateway, recorder, limits.requests)
-    codec = Codec(launcher, backlog, limits.codec_processes)
+    codec = Codec(
+        launcher, backlog, limits.codec_processes, Compressor(is_on=configuration.server.compression)
+    )
     return Parts(
         app=create_app(gateway, codec, metrics, recorder, allow_control=configuration.may_control),
         codec=codec,

@@ -59,6 +59,7 @@ def apply(configuration: Configuration, parts: Parts) -> None:
     parts.backlog.max_requests = limits.waiting_requests
     parts.backlog.max_bytes = limits.waiting_bytes
     parts.codec.resize(limits.codec_processes)
+    parts.codec.compressor.is_on = server.compression
     parts.gateway.needs_all = server.readiness == "all"
     parts.watch.set_interval(configuration.watch_seconds)
     parts.registry.reconfigure(configuration)
