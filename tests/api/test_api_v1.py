@@ -14,25 +14,40 @@ TWO = Model(
     outputs={"b": "float32[batch]", "u": "bytes[batch]"},
     function=lambda tensors: {"b": tensors["a"] * 2, "u": tensors["t"]},
 )
+
+
+def texts(given: str, made: str) -> Model:
+    """A model that gives back the bytes that it is given."""
+    return Model(
+        "texts",
+        inputs={given: "bytes[batch]"},
+        outputs={made: "bytes[batch]"},
+        function=lambda tensors: {made: tensors[given]},
+    )
+
+
 NAN = Model("nan", function=lambda tensors: {"y": tensors["x"] * np.float32(np.nan)})
 
 
 @pytest.mark.parametrize("version", ["", "/versions/1"])
 @pytest.mark.parametrize(
-    "body",
+    ("body", "key"),
     [
-        {"instances": [[1, 2], [3, 4]]},
-        {"instances": [{"x": [1, 2]}, {"x": [3, 4]}], "signature_name": "serving_default"},
-        {"inputs": [[1, 2], [3, 4]]},
-        {"inputs": {"x": [[1, 2], [3, 4]]}},
+        ({"instances": [[1, 2], [3, 4]]}, "predictions"),
+        (
+            {"instances": [{"x": [1, 2]}, {"x": [3, 4]}], "signature_name": "serving_default"},
+            "predictions",
+        ),
+        ({"inputs": [[1, 2], [3, 4]]}, "outputs"),
+        ({"inputs": {"x": [[1, 2], [3, 4]]}, "signature_name": "another"}, "outputs"),
     ],
 )
 @in_loop
-async def test_one_input_comes_as_rows_or_columns(body: dict[str, Any], version: str) -> None:
-    """Named or not: of one output the predictions are its rows."""
+async def test_one_input_comes_as_rows_or_columns(body: dict[str, Any], key: str, version: str) -> None:
+    """Named or not: of one output the predictions, or the outputs, are its rows."""
     async with serving() as service:
         answer = await service.post(f"/v1/models/double{version}:predict", body)
-    assert (answer.status_code, answer.json()) == (200, {"predictions": [[2.0, 4.0], [6.0, 8.0]]})
+    assert (answer.status_code, answer.json()) == (200, {key: [[2.0, 4.0], [6.0, 8.0]]})
 
 
 @in_loop
@@ -44,7 +59,71 @@ async def test_several_inputs_are_named() -> None:
         )
         columns = await service.post("/v1/models/two:predict", {"inputs": {"a": [1, 2], "t": ["x", "y"]}})
     assert rows.json() == {"predictions": [{"b": 2.0, "u": "x"}, {"b": 4.0, "u": "y"}]}
-    assert columns.json() == {"predictions": {"b": [2.0, 4.0], "u": ["x", "y"]}}
+    assert columns.json() == {"outputs": {"b": [2.0, 4.0], "u": ["x", "y"]}}
+
+
+@pytest.mark.parametrize(
+    ("body", "answer"),
+    [
+        ({"instances": [{"b64": "/wA="}, "é"]}, {"predictions": [{"b64": "/wA="}, "é"]}),
+        ({"instances": ["é", {"b64": "w6k"}, {"b64": " w6\nk= "}]}, {"predictions": ["é", "é", "é"]}),
+        ({"instances": [{"t": {"b64": ""}}, {"t": "b64"}]}, {"predictions": ["", "b64"]}),
+        ({"inputs": [{"b64": "gA=="}]}, {"outputs": [{"b64": "gA=="}]}),
+        ({"inputs": {"t": [{"b64": "gA=="}]}}, {"outputs": [{"b64": "gA=="}]}),
+    ],
+)
+@in_loop
+async def test_bytes_come_and_go_as_base64(body: dict[str, Any], answer: dict[str, Any]) -> None:
+    """In rows and columns, named or not, beside texts; what is UTF-8 goes as a text."""
+    async with serving(texts("t", "u")) as service:
+        found = await service.post("/v1/models/texts:predict", body)
+    assert (found.status_code, found.json()) == (200, answer)
+
+
+@in_loop
+async def test_names_say_what_is_bytes() -> None:
+    """An output whose name ends with `_bytes` is base64 whatever it holds; an input that is called `b64` is called so."""
+    async with serving(texts("b64", "u_bytes")) as service:
+        found = await service.post("/v1/models/texts:predict", {"instances": [{"b64": "eA=="}]})
+    assert found.json() == {"predictions": [{"b64": "ZUE9PQ=="}]}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"b64": "é"},
+        {"b64": "a"},
+        {"b64": "ab=c"},
+        {"b64": "a-_b"},
+        {"b64": 1},
+        {"b64": None},
+        {"b64": {}},
+        {"b64": "eA==", "x": 1},
+        {"b65": "eA=="},
+        {},
+        [{"b64": "eA=="}],
+        1,
+    ],
+    ids=str,
+)
+@in_loop
+async def test_what_is_no_base64_is_refused(value: object) -> None:
+    """With what there is instead, and as no name of an input."""
+    async with serving(texts("t", "u")) as service:
+        columns = await service.post("/v1/models/texts:predict", {"inputs": {"t": [value]}})
+        rows = await service.post("/v1/models/texts:predict", {"instances": ["x", value]})
+        number = await service.post("/v1/models/texts:predict", {"inputs": {"t": ["x"], "n": [value]}})
+    assert (columns.status_code, rows.status_code, number.status_code) == (400, 400, 400)
+    assert {type(answer.json()["error"]) for answer in (columns, rows, number)} == {str}
+
+
+@in_loop
+async def test_base64_is_for_bytes_alone() -> None:
+    """A number is not written so."""
+    async with serving() as service:
+        answer = await service.post("/v1/models/double:predict", {"inputs": {"x": [[{"b64": "eA=="}, 1]]}})
+    assert answer.status_code == 400
+    assert "expected float32" in answer.json()["error"]
 
 
 @pytest.mark.parametrize(

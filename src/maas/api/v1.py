@@ -2,12 +2,20 @@
 
 https://kserve.github.io/website/docs/concepts/architecture/data-plane/v1-protocol
 
-`instances` are rows: a list with one value for each, or one object of values by name where there are several inputs.
-`inputs` are columns: the whole tensor, or an object of them. `predictions` come back in the same form.
+https://www.tensorflow.org/tfx/serving/api_rest
+
+`instances` are rows: a list with one value for each, or one object of values by name where there are several inputs; rows come
+back as `predictions`. `inputs` are columns: the whole tensor, or an object of them; columns come back as `outputs`. There is one
+signature, so `signature_name` says nothing.
+
+Bytes are a text, or `{"b64": "…"}`, base64, wherever they stand. In answers they are a text where they are UTF-8, unless the
+output's name ends with `_bytes`: then they are always base64, so that their reader need not look.
 """
 
 from __future__ import annotations
 
+from base64 import b64decode, b64encode
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +27,10 @@ from maas.batching.request import Answer
 from maas.errors import InvalidRequest, MaasError
 from maas.tensors.check import check_finite, wrong_names
 from maas.tensors.nested import decode, encode, is_plain
-from maas.types import Signature, clip
+from maas.types import MAX_RANK, Array, Signature, TensorSpec, clip
+
+_BASE64 = "b64"
+_BINARY = "_bytes"  # ends the names of tensors that hold no text, for TF Serving and its clients
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +57,12 @@ def parse_v1(subject: Subject, payload: Payload) -> Call[V1Form]:
         columns = _columns_by_name(subject.signature, request["inputs"])
     plain = is_plain(body)
     inputs = {
-        spec.name: decode(columns[spec.name], spec, allow_non_finite=allow_non_finite, is_plain=plain)
+        spec.name: decode(
+            _with_bytes(columns[spec.name], spec, MAX_RANK),
+            spec,
+            allow_non_finite=allow_non_finite,
+            is_plain=plain,
+        )
         for spec in subject.signature.inputs
     }
     return Call(inputs, _ROWS if is_rows else _COLUMNS)
@@ -59,13 +75,13 @@ def render_v1(subject: Subject, form: V1Form, answer: Answer) -> Payload:
         array = answer.outputs[spec.name]
         if not answer.is_finite and not subject.allow_non_finite:
             check_finite(array, spec.name)
-        outputs[spec.name] = encode(array, spec.name)
-    predictions: Any = outputs
+        outputs[spec.name] = _encode(array, spec.name)
+    given: Any = outputs
     if len(outputs) == 1:
-        (predictions,) = outputs.values()
+        (given,) = outputs.values()
     elif form.is_rows:
-        predictions = [dict(zip(outputs, row, strict=True)) for row in zip(*outputs.values(), strict=True)]
-    return Payload(dump({"predictions": predictions}, is_finite=answer.is_finite))
+        given = [dict(zip(outputs, row, strict=True)) for row in zip(*outputs.values(), strict=True)]
+    return Payload(dump({"predictions" if form.is_rows else "outputs": given}, is_finite=answer.is_finite))
 
 
 def render_error(error: MaasError, _request_id: str) -> bytes:
@@ -81,7 +97,7 @@ def _columns_of(signature: Signature, instances: object) -> dict[str, Any]:
         raise InvalidRequest("the model's tensors are not rows along their first axis; send `inputs`")
     if not isinstance(instances, list) or not instances:
         raise InvalidRequest("`instances` must be a list of at least one row")
-    if not isinstance(instances[0], dict):
+    if not isinstance(instances[0], dict) or _is_base64(instances[0], signature):
         _check_lone(signature, "instances")
         return {signature.inputs[0].name: instances}
     for index, row in enumerate(instances):
@@ -93,7 +109,7 @@ def _columns_of(signature: Signature, instances: object) -> dict[str, Any]:
 
 
 def _columns_by_name(signature: Signature, inputs: object) -> dict[str, Any]:
-    if isinstance(inputs, dict):
+    if isinstance(inputs, dict) and not _is_base64(inputs, signature):
         if inputs.keys() != signature.names:
             raise wrong_names(signature, inputs)
         return inputs
@@ -105,3 +121,47 @@ def _check_lone(signature: Signature, key: str) -> None:
     if len(signature.inputs) != 1:
         names = clip(", ".join(spec.name for spec in signature.inputs), 200)
         raise InvalidRequest(f"`{key}` must name the model's inputs, which are {names}")
+
+
+def _is_base64(value: dict[str, Any], signature: Signature) -> bool:
+    """Whether an object is a value and not values by name."""
+    return value.keys() == {_BASE64} != signature.names
+
+
+def _with_bytes(value: Any, spec: TensorSpec, levels: int) -> Any:
+    """`value` with the bytes that stand there as base64, where the input takes bytes; what is none of that is for the decoder."""
+    if spec.dtype != "bytes":
+        return value
+    if isinstance(value, list) and levels:
+        return [_with_bytes(part, spec, levels - 1) for part in value]
+    if isinstance(value, dict) and value.keys() == {_BASE64}:
+        return _from_base64(value[_BASE64], spec)
+    return value
+
+
+def _from_base64(text: object, spec: TensorSpec) -> bytes:
+    """As TF Serving reads it: white space is no part of it, and the padding may be missing."""
+    try:
+        if isinstance(text, str):
+            packed = "".join(text.split())
+            return b64decode(packed + "=" * (-len(packed) % 4), validate=True)
+    except ValueError:
+        pass
+    raise InvalidRequest(
+        f"input {spec.name!r} holds a `{_BASE64}` that is no base64: {clip(str(text), 40)!r}"
+    )
+
+
+def _encode(array: Array, name: str) -> Any:
+    if array.dtype.kind != "O":
+        return encode(array, name)
+    return _encode_bytes(array.tolist(), is_binary=name.endswith(_BINARY))
+
+
+def _encode_bytes(value: Any, *, is_binary: bool) -> Any:
+    if isinstance(value, list):
+        return [_encode_bytes(part, is_binary=is_binary) for part in value]
+    if not is_binary:
+        with suppress(UnicodeDecodeError):
+            return value.decode()
+    return {_BASE64: b64encode(value).decode()}

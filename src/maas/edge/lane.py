@@ -115,7 +115,7 @@ class Passage(HttpExchange[Any], kw_only=True):
 
     def _complete(self, outcome: Outcome) -> None:
         """Called by the batcher, which nothing that goes wrong here may reach."""
-        live, call, compressor = self.live, self.call, self.lane.codec.compressor
+        live, call = self.live, self.call
         assert live is not None
         assert call is not None
         try:
@@ -126,11 +126,11 @@ class Passage(HttpExchange[Any], kw_only=True):
                 return
             else:
                 payload = self.operation.render(live, call.form, outcome)
-                if (accepted := self.accepted) is not None and compressor.suits(accepted, payload):
+                if self.accepted is not None and self.lane.codec.compressor.suits(self.accepted, payload):
                     if not is_short(payload):
-                        self._write_later(outcome, partial(compressor.compress, payload, accepted.coding))
+                        self._write_later(outcome, partial(self.lane.codec.compress, payload, self.accepted))
                         return
-                    payload = compressed(payload, accepted.coding)
+                    payload = compressed(payload, self.accepted.coding)
                 reply = self.answered(outcome, payload)
         except Exception as error:
             reply = self.failed(error)

@@ -32,7 +32,7 @@ _ELEMENT_TYPES: dict[str, frozenset[type]] = {
     "i": frozenset({int}),
     "u": frozenset({int}),
     "f": frozenset({int, float}),
-    "O": frozenset({str}),
+    "O": frozenset({str, bytes}),
 }
 
 
@@ -49,7 +49,7 @@ def decode(
     """Array of `spec`'s dtype with the elements and the rank of `value`, a parsed JSON value.
 
     NaN and infinities are refused unless they are allowed. Of a value whose text `is_plain` the numbers are not looked at one
-    by one. The rank and the dimensions are whatever the lists have; `check_inputs` compares them with the declaration. The
+    by one. Bytes may stand where a text may. The rank and the dimensions are whatever the lists have; `check_inputs` compares them with the declaration. The
     array may be read only.
     Raises `InvalidRequest` for ragged lists, elements of another kind, and numbers that the dtype cannot hold.
     """
@@ -167,12 +167,12 @@ def check_string_count(spec: TensorSpec, count: int) -> None:
         raise InvalidRequest(f"input {spec.name!r} has {count} strings; a request may have {_MAX_STRINGS}")
 
 
-def _encode_strings(elements: list[str], spec: TensorSpec, shape: list[int]) -> Array:
+def _encode_strings(elements: list[str | bytes], spec: TensorSpec, shape: list[int]) -> Array:
     check_string_count(spec, len(elements))
     array = np.empty(len(elements), dtype=object)
     for index, text in enumerate(elements):
         try:
-            array[index] = text.encode()
+            array[index] = text if isinstance(text, bytes) else text.encode()
         except UnicodeEncodeError:
             raise InvalidRequest(f"{_locate(spec, shape, index)} holds a lone surrogate") from None
     return array
