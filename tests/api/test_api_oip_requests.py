@@ -79,7 +79,8 @@ async def test_unknown_priority_is_refused(priority: object) -> None:
 
 
 @pytest.mark.parametrize(
-    ("microseconds", "status"), [(0, 200), (30_000_000, 200), (-1, 400), (True, 400), ("x", 400)]
+    ("microseconds", "status"),
+    [(0, 200), (30_000_000, 200), (-1, 400), (True, 400), ("x", 400), ("30000000", 400)],
 )
 @in_loop
 async def test_timeout_is_microseconds_and_0_asks_for_none(microseconds: object, status: int) -> None:
@@ -103,6 +104,16 @@ async def test_shared_memory_is_refused_by_name() -> None:
         answer = await service.infer({"inputs": [lying]})
     assert answer.status_code == 400
     assert "shared memory" in answer.json()["error"]
+
+
+@in_loop
+async def test_classification_is_refused_by_name() -> None:
+    """A client that asks for classes would take numbers for them."""
+    async with serving() as service:
+        classes = {"name": "y", "parameters": {"classification": 1}}
+        answer = await service.infer({"inputs": [PLAIN], "outputs": [classes]})
+    assert answer.status_code == 400
+    assert "parameter 'classification' of output 'y'" in answer.json()["error"]
 
 
 @in_loop

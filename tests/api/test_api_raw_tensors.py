@@ -181,7 +181,10 @@ async def test_raw_tensors_are_for_this_dialect_alone() -> None:
     async with serving() as service:
         raw = {"Inference-Header-Content-Length": "2", "Content-Type": "application/octet-stream"}
         bytes_alone = {"Content-Type": "application/octet-stream"}
+        header_alone = {"Inference-Header-Content-Length": "2"}
         assert (await service.predict(b"{}", headers=raw)).status_code == 415
+        refused = await service.predict(b"{}", headers=header_alone)
+        assert (refused.status_code, "Inference-Header-Content-Length" in refused.text) == (415, True)
         assert (await service.predict(b"{}", headers=bytes_alone)).status_code == 415
         answer = await service.infer(b"{}", headers=bytes_alone)
         assert answer.status_code == 400

@@ -52,8 +52,13 @@ class HttpExchange(Exchange, Generic[F], kw_only=True):
 
     def agree(self, asked: Asked) -> None:
         """To what the head asks for. Raises `UnsupportedMedia` where the dialect has no raw tensors."""
-        if (asked.is_octets or asked.json_size is not None) and not self.operation.takes_raw:
-            raise UnsupportedMedia(f"content type {OCTETS!r} is not read here; send application/json")
+        if not self.operation.takes_raw:
+            if asked.is_octets:
+                raise UnsupportedMedia(f"content type {OCTETS!r} is not read here; send application/json")
+            if asked.json_size is not None:
+                raise UnsupportedMedia(
+                    "Inference-Header-Content-Length: raw tensors are not read here; send JSON alone"
+                )
         self.terms.timeout = asked.timeout
         self.terms.priority = asked.priority
         self.accepted = asked.accepted

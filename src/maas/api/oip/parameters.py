@@ -14,7 +14,7 @@ Parameters = Mapping[str, Any]
 
 _NONE: Parameters = {}
 _PRIORITIES = {1: Priority.INTERACTIVE, 2: Priority.STANDARD, 3: Priority.BULK}  # 0 asks for none of them
-_SHARED_MEMORY = "shared_memory_region"
+_NOT_SERVED = {"shared_memory_region": "shared memory", "classification": "classification"}
 
 
 def parameters_of(owner: Mapping[str, Any], of: str) -> Parameters:
@@ -29,12 +29,13 @@ def parameters_of(owner: Mapping[str, Any], of: str) -> Parameters:
 
 
 def check_parameters(parameters: Parameters, of: str = "") -> None:
-    """Raises `InvalidRequest` for what is nested or null, and for tensors that are in memory which is not shared here."""
+    """Raises `InvalidRequest` for what is nested or null, and for what asks for an extension that would change the answer and is
+    not served."""
     for name, value in parameters.items():
         if not isinstance(value, (str, int, float)):
             raise InvalidRequest(f"parameter {clip(name)!r}{of} must be a string, a number or a boolean")
-    if _SHARED_MEMORY in parameters:
-        raise InvalidRequest(f"parameter {_SHARED_MEMORY!r}{of}: the shared memory extension is not served")
+        if name in _NOT_SERVED:
+            raise InvalidRequest(f"parameter {name!r}{of}: the {_NOT_SERVED[name]} extension is not served")
 
 
 def flag(parameters: Parameters, name: str, default: bool) -> bool:
@@ -49,6 +50,10 @@ def timeout_of(parameters: Parameters) -> float | None:
     value = parameters.get("timeout", 0)
     if type(value) is int and value == 0:
         return None
+    if isinstance(value, str):
+        raise InvalidRequest(
+            f"parameter 'timeout' is the text {clip(value)!r}; it must be a number of microseconds"
+        )
     return check_timeout(value, "parameter 'timeout'", "microseconds") / 1e6
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from maas.api.compression import ENCODINGS
+from maas.api.codings import DEFLATE, GZIP
 from maas.api.oip.datatypes import BF16, DATATYPES
 from maas.api.oip.infer import MAX_ID
 from maas.api.openapi.headers import ENCODING, PRIORITY
@@ -16,7 +16,7 @@ _PARAMETER: Schema = {"type": ["string", "number", "boolean"]}
 def inference_schemas() -> dict[str, Schema]:
     return {
         PRIORITY: {"type": "string", "enum": list(PRIORITIES)},
-        ENCODING: {"type": "string", "enum": sorted(ENCODINGS)},
+        ENCODING: {"type": "string", "enum": [DEFLATE, GZIP]},
         **_infer_schemas(),
         **_v1_schemas(),
     }
