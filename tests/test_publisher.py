@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import platform
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -432,3 +433,40 @@ def test_what_is_no_plain_file_is_not_published(publish: Publish, unproven: None
     (tmp_path / "files" / "link").symlink_to("/etc/passwd")
     with pytest.raises(BadArtifact, match="'link' is no plain file"):
         publish(plain_models.Affine, {"x": ROWS}, files=tmp_path / "files")
+
+
+# -- inputs that may be left out
+
+
+def test_a_default_is_sealed_with_the_declaration(publish: Publish) -> None:
+    """Said beside what the examples declare; the version is proven like any other."""
+    stored = publish(torch_models.Difference(), {"a": ROWS, "b": ROWS}, defaults={"b": 0.5})
+    assert stored.manifest.inputs == {"a": "float32[batch, 3]", "b": "float32[batch, 3] = 0.5"}
+    assert [spec.default for spec in stored.manifest.signature.inputs] == [None, 0.5]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"defaults": {"c": 1}}, "defaults has 'c'; the inputs are a, b"),
+        (
+            {"defaults": {"a": 1, "b": 1}},
+            "'a' has a default, but no input without one has a dimension 'batch'",
+        ),
+        ({"defaults": {"b": "one"}}, "input 'b' is float32, and cannot have the default 'one'"),
+        (
+            {"inputs": {"a": "float32[batch, 3]", "b": "float32[batch, n] = 1"}},
+            "'b' has a default, but no input without one has a dimension 'n' to say how long it is",
+        ),
+        (
+            {"inputs": {"a": "float32[batch, 3]", "b": "float32[batch, 3] = [1]"}},
+            "'b' has the default [1]; expected one element",
+        ),
+    ],
+)
+def test_a_default_that_makes_no_sense_is_refused(
+    publish: Publish, unproven: None, options: dict[str, Any], message: str
+) -> None:
+    """Before anything is written, and said which."""
+    with pytest.raises(InvalidRequest, match=re.escape(message)):
+        publish(torch_models.Difference(), {"a": ROWS, "b": ROWS}, **options)

@@ -18,6 +18,7 @@ from maas.errors import Draining, InvalidRequest
 from maas.models.live import LiveVersion, VersionState
 from maas.models.registry import Registry
 from maas.tensors.check import check_inputs
+from maas.tensors.defaults import complete
 from maas.types import Tensors
 
 _SHUTTING_DOWN = "the server is shutting down"
@@ -88,18 +89,21 @@ class Gateway:
         return _SHUTTING_DOWN if self.is_leaving or self.is_draining else live.outage
 
     def submit(
-        self, live: LiveVersion, inputs: Tensors, terms: Terms, complete: Callable[[Outcome], None]
+        self, live: LiveVersion, inputs: Tensors, terms: Terms, on_outcome: Callable[[Outcome], None]
     ) -> Request:
-        """Queue a request; `complete` is called once, later, with its outcome, unless it is abandoned.
+        """Queue a request; `on_outcome` is called once, later, with its outcome, unless it is abandoned. What `inputs` lack has
+        its default.
 
         Raises `InvalidRequest` where `inputs` are not what the version declares, and whatever refuses the request.
         """
+        if live.signature.has_defaults:
+            inputs = complete(live.signature, inputs)
         rows = check_inputs(live.signature, inputs)
         if rows > live.policy.max_batch_size:
             raise InvalidRequest(
                 f"the request has {rows} rows; model {live.label!r} accepts {live.policy.max_batch_size}"
             )
-        request = Request(inputs, rows, terms.deadline_for(live), complete, terms.priority)
+        request = Request(inputs, rows, terms.deadline_for(live), on_outcome, terms.priority)
         live.batcher.submit(request)
         return request
 
@@ -121,7 +125,7 @@ class Gateway:
 def _completing(answer: asyncio.Future[Answer]) -> Callable[[Outcome], None]:
     """What completes a request by settling the future that its caller awaits, unless the caller has left."""
 
-    def complete(outcome: Outcome) -> None:
+    def settle(outcome: Outcome) -> None:
         if answer.done():
             return
         if isinstance(outcome, Exception):
@@ -129,4 +133,4 @@ def _completing(answer: asyncio.Future[Answer]) -> Callable[[Outcome], None]:
         else:
             answer.set_result(outcome)
 
-    return complete
+    return settle

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 import sys
 from collections.abc import Mapping, Sequence
@@ -13,6 +14,7 @@ import orjson
 from pydantic import ValidationError
 
 from maas import __version__
+from maas.elements import Scalar
 from maas.errors import InvalidRequest, ModelFailed
 from maas.models.manifest import Batching, Description, RuntimeOptions
 from maas.models.publishing import copy_files
@@ -38,6 +40,7 @@ def publish(
     inputs: Mapping[str, str] | None = None,
     outputs: Mapping[str, str] | None = None,
     dimensions: Mapping[str, Bounds] | None = None,
+    defaults: Mapping[str, Scalar] | None = None,
     form: Literal["exported", "module"] = "exported",
     arguments: Mapping[str, Any] | None = None,
     files: str | Path | None = None,
@@ -64,7 +67,8 @@ def publish(
     model's own answers they become the golden sample that every load is held against; for an ONNX file they are made up
     where they are not given. Text becomes `bytes`. Unless declared, as in `inputs={"ids": "int64[batch, seq]"}`, the first
     dimension of a tensor is `batch` and the others are fixed. `dimensions` bounds the variable ones, and says with what
-    they may be padded. `max_batch_size` is the most rows of a batch, and so of a request; `max_batch_cost` the most
+    they may be padded. An input with one of the `defaults` may be left out of a request: each of its elements is that then.
+    `max_batch_size` is the most rows of a batch, and so of a request; `max_batch_cost` the most
     rows × lengths of variable dimensions. A request whose model process died is run again unless `idempotent` is false.
 
     Raises `InvalidRequest` for bad names, examples and declarations and for a version that exists; `BadArtifact`,
@@ -82,7 +86,7 @@ def publish(
         try:
             bounds = dict(dimensions or {})
             if isinstance(source, OnnxFile):
-                declared_inputs = dict(inputs or source.declared_inputs())
+                declared_inputs = _with_defaults(inputs or source.declared_inputs(), defaults)
                 declared_outputs = dict(outputs or source.declared_outputs())
                 signature = Signature.parse(declared_inputs, declared_outputs, bounds)
                 sample = (
@@ -96,7 +100,8 @@ def publish(
                 check_examples(source, sample, allow_non_finite)
                 declared = inputs or declare(sample)
                 # A module gets its inputs by position: the declaration keeps the order of `forward`.
-                declared_inputs = {key: declared[key] for key in (*sample, *declared) if key in declared}
+                in_order = {key: declared[key] for key in (*sample, *declared) if key in declared}
+                declared_inputs = _with_defaults(in_order, defaults)
                 declared_outputs = dict(outputs or declare(_answer(source, sample, options, folder_of_files)))
                 signature = Signature.parse(declared_inputs, declared_outputs, bounds)
             check_inputs(signature, sample)
@@ -134,6 +139,15 @@ def publish(
             allow_code=_code_of(source, form),
         )
     return stored.label
+
+
+def _with_defaults(inputs: Mapping[str, str], defaults: Mapping[str, Scalar] | None) -> dict[str, str]:
+    declared = dict(inputs)
+    for name, default in (defaults or {}).items():
+        if name not in declared:
+            raise InvalidRequest(f"defaults has {name!r}; the inputs are {', '.join(declared)}")
+        declared[name] += f" = {json.dumps(default)}"
+    return declared
 
 
 def _write(

@@ -1,12 +1,14 @@
 """The words that every layer shares: model names, tensor declarations, signatures, answers.
 
 A tensor is declared with named dimensions, `float32[batch, seq, 16]`: `batch` is the dimension along which
-requests are stacked, any other name is a variable dimension, a number is fixed. An object that exists here is
-valid; what is wrong with a declaration is said by `InvalidRequest` when it is constructed.
+requests are stacked, any other name is a variable dimension, a number is fixed. `int64[batch, seq] = 1` is an input that
+a request may leave out: each of its elements is 1 then. An object that exists here is valid; what is wrong with a
+declaration is said by `InvalidRequest` when it is constructed.
 """
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Hashable, Mapping, Sequence
@@ -16,6 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from maas.elements import Scalar, element_of, read_element
 from maas.errors import InvalidRequest
 
 BATCH = "batch"
@@ -25,7 +28,7 @@ MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 VERSION_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}", re.ASCII)
 _TENSOR_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}", re.ASCII)
 _DIMENSION_NAME = re.compile(r"[a-z_][a-z0-9_]{0,31}", re.ASCII)
-_DECLARATION = re.compile(r"\s*([a-z0-9]+)\s*\[([^\[\]]*)\]\s*")
+_DECLARATION = re.compile(r"\s*([a-z0-9]+)\s*\[([^\[\]]*)\]\s*(?:=(.*))?", re.DOTALL)
 
 # The element types a tensor may declare. `bytes` elements are Python `bytes` in an array of dtype object.
 DTYPES: Mapping[str, np.dtype] = {
@@ -76,11 +79,13 @@ def clip(text: str, limit: int = 80) -> str:
 
 @dataclass(frozen=True, slots=True)
 class TensorSpec:
-    """One declared input or output, such as `image: float32[batch, 8, 8]`."""
+    """One declared input or output, such as `image: float32[batch, 8, 8]`; `default` is each element of an input that is left
+    out, None where it may not be."""
 
     name: str
     dtype: str
     dims: tuple[int | str, ...]
+    default: Scalar | bytes | None = None
     batch_axis: int | None = field(init=False)
     numpy_dtype: np.dtype = field(init=False, repr=False)
 
@@ -103,22 +108,39 @@ class TensorSpec:
             raise InvalidRequest(f"tensor {self.name!r} declares {BATCH!r} twice")
         object.__setattr__(self, "batch_axis", self.dims.index(BATCH) if BATCH in self.dims else None)
         object.__setattr__(self, "numpy_dtype", DTYPES[self.dtype])
+        if self.default is not None:
+            object.__setattr__(self, "default", _default_of(self))
 
     @classmethod
     def parse(cls, name: str, declaration: str) -> TensorSpec:
-        """Read the notation `float32[batch, seq]`; `int64[]` is a scalar."""
+        """Read the notation `float32[batch, seq]`, or `float32[batch, seq] = 0.5`; `int64[]` is a scalar."""
         match = _DECLARATION.fullmatch(declaration)
         if match is None:
             raise InvalidRequest(
                 f"tensor {clip(name)!r} is declared as {clip(declaration)!r}; expected DTYPE[DIM, …], e.g. float32[batch, 4]"
             )
-        dtype, inner = match.groups()
+        dtype, inner, default = match.groups()
         words = [word.strip() for word in inner.split(",")] if inner.strip() else []
-        return cls(name, dtype, tuple(int(word) if word.isdecimal() else word for word in words))
+        dims = tuple(int(word) if word.isdecimal() else word for word in words)
+        if default is None:
+            return cls(name, dtype, dims)
+        element = read_element(default)
+        if element is None:
+            raise InvalidRequest(
+                f"tensor {clip(name)!r} has the default {clip(default.strip())}; expected one element, as JSON has it"
+            )
+        return cls(name, dtype, dims, element)
 
     @property
     def declaration(self) -> str:
-        return f"{self.dtype}[{', '.join(map(str, self.dims))}]"
+        """As `parse` reads it."""
+        default = "" if self.default is None else f" = {json.dumps(self.plain_default)}"
+        return f"{self.dtype}[{', '.join(map(str, self.dims))}]{default}"
+
+    @property
+    def plain_default(self) -> Scalar | None:
+        """As JSON has it."""
+        return self.default.decode() if isinstance(self.default, bytes) else self.default
 
     @property
     def sample_dims(self) -> tuple[int | str, ...]:
@@ -139,8 +161,13 @@ def _check_dimension(tensor: str, dim: int | str) -> None:
         )
 
 
-Pad = bool | int | float | str
-"""One element that makes a tensor longer; a text for `bytes`."""
+def _default_of(spec: TensorSpec) -> Scalar | bytes:
+    default = spec.plain_default
+    assert default is not None
+    element = element_of(spec.numpy_dtype, default)
+    if element is None:
+        raise InvalidRequest(f"input {spec.name!r} is {spec.dtype}, and cannot have the default {default!r}")
+    return element
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +180,7 @@ class Bounds:
 
     min: int = 1
     max: int | None = None
-    pad: Pad | Mapping[str, Pad] | None = None
+    pad: Scalar | Mapping[str, Scalar] | None = None
 
     def __post_init__(self) -> None:
         if self.min < 1 or (self.max is not None and self.max < self.min):
@@ -187,6 +214,10 @@ class Signature:
     bounds: Mapping[str, Bounds] = field(default_factory=dict)
     names: frozenset[str] = field(init=False, repr=False)
     """Of the inputs."""
+    required: frozenset[str] = field(init=False, repr=False)
+    """Of the inputs that no request may leave out."""
+    has_defaults: bool = field(init=False, repr=False)
+    """Whether there are others."""
     batched: tuple[str, ...] = field(init=False, repr=False)
     """The names of the inputs that carry `batch`."""
     is_batched: bool = field(init=False, repr=False)
@@ -197,7 +228,7 @@ class Signature:
     """Whether every request stacks with every other."""
     variable: tuple[VariableDim, ...] = field(init=False, repr=False)
     """The variable dimensions in the order in which the inputs name them."""
-    pads: Mapping[str, Pad | bytes] = field(init=False, repr=False)
+    pads: Mapping[str, Scalar | bytes] = field(init=False, repr=False)
     """By input, what makes its padded dimensions longer."""
     accepted: dict[Hashable, int] = field(default_factory=dict, init=False, repr=False, compare=False)
     """Names, dtypes and shapes of inputs that were checked and found right, with the rows they have; for who checks to
@@ -205,6 +236,9 @@ class Signature:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "names", frozenset(spec.name for spec in self.inputs))
+        required = frozenset(spec.name for spec in self.inputs if spec.default is None)
+        object.__setattr__(self, "required", required)
+        object.__setattr__(self, "has_defaults", required != self.names)
         object.__setattr__(self, "has_bytes", any(spec.dtype == "bytes" for spec in self.inputs))
         batched = tuple(spec.name for spec in self.inputs if spec.batch_axis is not None)
         object.__setattr__(self, "batched", batched)
@@ -228,6 +262,7 @@ class Signature:
                 f"bounds for {sorted(unknown) or [BATCH]}, which are no variable dimensions of an input"
             )
         object.__setattr__(self, "pads", _pads(self.inputs, self.bounds))
+        _check_defaults(self.inputs, self.outputs)
 
     @classmethod
     def parse(
@@ -273,9 +308,23 @@ def _variable_dims(specs: Sequence[TensorSpec], bounds: Mapping[str, Bounds]) ->
     return list(found.values())
 
 
-def _pads(specs: Sequence[TensorSpec], bounds: Mapping[str, Bounds]) -> dict[str, Pad | bytes]:
+def _check_defaults(inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> None:
+    """What is left out is as long as the inputs that no request may leave out say."""
+    told = {dim for spec in inputs if spec.default is None for dim in spec.dims}
+    for spec in inputs:
+        for dim in spec.dims:
+            if spec.default is not None and isinstance(dim, str) and dim not in told:
+                raise InvalidRequest(
+                    f"input {spec.name!r} has a default, but no input without one has a dimension {dim!r} to say how long it is"
+                )
+    for spec in outputs:
+        if spec.default is not None:
+            raise InvalidRequest(f"output {spec.name!r} has a default, which is for inputs")
+
+
+def _pads(specs: Sequence[TensorSpec], bounds: Mapping[str, Bounds]) -> dict[str, Scalar | bytes]:
     """One element for each input that carries a padded dimension."""
-    pads: dict[str, Pad | bytes] = {}
+    pads: dict[str, Scalar | bytes] = {}
     for dim, limits in bounds.items():
         if limits.pad is None:
             continue
@@ -288,7 +337,11 @@ def _pads(specs: Sequence[TensorSpec], bounds: Mapping[str, Bounds]) -> dict[str
                     f"dimension {dim!r} is padded, but input {spec.name!r}, which carries it, has no {BATCH!r}"
                 )
             pad = limits.pad[spec.name] if isinstance(limits.pad, Mapping) else limits.pad
-            element = _element(dim, spec, pad)
+            element = element_of(spec.numpy_dtype, pad)
+            if element is None:
+                raise InvalidRequest(
+                    f"dimension {dim!r} cannot be padded with {pad!r}: input {spec.name!r} is {spec.dtype}"
+                )
             if pads.setdefault(spec.name, element) != element:
                 raise InvalidRequest(
                     f"input {spec.name!r} is padded with {element!r} along {dim!r}, but with {pads[spec.name]!r} "
@@ -297,7 +350,7 @@ def _pads(specs: Sequence[TensorSpec], bounds: Mapping[str, Bounds]) -> dict[str
     return pads
 
 
-def _check_carriers(dim: str, pads: Mapping[str, Pad], carriers: Sequence[TensorSpec]) -> None:
+def _check_carriers(dim: str, pads: Mapping[str, Scalar], carriers: Sequence[TensorSpec]) -> None:
     names = [spec.name for spec in carriers]
     for name in names:
         if name not in pads:
@@ -307,34 +360,6 @@ def _check_carriers(dim: str, pads: Mapping[str, Pad], carriers: Sequence[Tensor
             raise InvalidRequest(
                 f"dimension {dim!r} has a pad for {clip(name)!r}; it is carried by {', '.join(names)}"
             )
-
-
-def _element(dim: str, spec: TensorSpec, pad: Pad) -> Pad | bytes:
-    """`pad` as an element of the tensor."""
-    kind = spec.numpy_dtype.kind
-    if kind == "O" and isinstance(pad, str):
-        return pad.encode()
-    if kind == "b" and pad in (0, 1):
-        return bool(pad)
-    if kind in "iu" and _is_whole(pad) and _holds(np.iinfo(spec.numpy_dtype), pad):
-        return int(pad)
-    if kind == "f" and _is_number(pad) and _holds(np.finfo(spec.numpy_dtype), pad):
-        return float(pad)
-    raise InvalidRequest(
-        f"dimension {dim!r} cannot be padded with {pad!r}: input {spec.name!r} is {spec.dtype}"
-    )
-
-
-def _is_number(pad: Pad) -> bool:
-    return isinstance(pad, (int, float)) and not isinstance(pad, bool) and math.isfinite(pad)
-
-
-def _is_whole(pad: Pad) -> bool:
-    return _is_number(pad) and pad == int(pad)
-
-
-def _holds(limits: Any, number: Pad) -> bool:
-    return bool(limits.min <= number <= limits.max)
 
 
 @dataclass(frozen=True, slots=True)

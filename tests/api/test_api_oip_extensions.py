@@ -26,8 +26,8 @@ async def test_configuration_leaves_out_the_batch(version: str) -> None:
     assert config["name"] == "double"
     assert config["max_batch_size"] == 7
     assert config["input"] == [
-        {"name": "x", "data_type": "TYPE_FP32", "dims": [2]},
-        {"name": "t", "data_type": "TYPE_STRING", "dims": []},
+        {"name": "x", "data_type": "TYPE_FP32", "dims": [2], "optional": False},
+        {"name": "t", "data_type": "TYPE_STRING", "dims": [], "optional": False},
     ]
     assert config["output"] == [{"name": "y", "data_type": "TYPE_FP16", "dims": [3]}]
     assert config["version_policy"] == {"all": {}}

@@ -23,6 +23,13 @@ class Double:
         return {"y": inputs["x"] * 2}
 
 
+class Product(Double):
+    """y = x · by."""
+
+    def run(self, inputs: Tensors) -> Tensors:
+        return {"y": inputs["x"] * inputs["by"]}
+
+
 class Moody(Double):
     """Doubles, unless the first element of a row says otherwise: -1 raises, -2 dies, -3 gives a row too many, -4 NaN, -5 raises with
     half a character, -6 exits, -7 dies and leaves a child behind that holds its descriptors."""

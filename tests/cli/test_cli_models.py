@@ -6,7 +6,9 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+from tests.assets import worker_models
 from tests.cli.test_cli import Run, assert_one_sentence, run
 from tests.test_server import Server, serving
 from tests.versions import store
@@ -22,6 +24,15 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         store(folder / "models", version=version)
         store(folder / "models", name="passing", version=version)
     (store(folder / "models", name="torn").directory / "golden.safetensors").write_bytes(b"torn")
+    pair = np.ones((2, 2), np.float32)
+    optional = {"x": "float32[batch, 2]", "by": "float32[batch, 2] = 3"}
+    store(
+        folder / "models",
+        worker_models.Product,
+        name="product",
+        inputs=optional,
+        sample={"x": pair, "by": pair * 5},
+    )
     with serving(folder / "models", folder) as running:
         yield running
 
@@ -29,7 +40,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 def test_versions_are_listed_for_people(run: Run, server: Server) -> None:
     """A table with the state of each version, which is the default, and why one is not ready."""
     code, output, error = run("models", "list", "--url", server.url)
-    lines = [line for line in output.splitlines() if line.split()[0] not in ("passing", "new")]
+    lines = [line for line in output.splitlines() if line.split()[0] not in ("passing", "product", "new")]
     assert (code, error) == (0, "")
     assert lines[0].split() == ["NAME", "VERSION", "STATE", "DEFAULT", "REASON"]
     assert [line.split()[:3] for line in lines[1:]] == [
@@ -99,3 +110,13 @@ def test_what_does_not_work_is_one_sentence(
     assert (code, output) == (1, "")
     assert_one_sentence(error)
     assert message in error
+
+
+def test_input_with_a_default_may_be_left_out(run: Run, server: Server) -> None:
+    """The real model is given the default, or what the caller says; without the other input there is nothing to run."""
+    predict = ("predict", "product", "--url", server.url, "--json")
+    assert run(*predict, '{"x": [[1, 2], [3, 4]]}') == (0, '{"y":[[3.0,6.0],[9.0,12.0]]}\n', "")
+    assert run(*predict, '{"x": [1, 2], "by": [1, 0]}') == (0, '{"y":[1.0,0.0]}\n', "")
+    code, _, error = run(*predict, '{"by": [1, 0]}')
+    assert code == 1
+    assert "input 'x' is missing; the model takes x, by (or else 3.0)" in error

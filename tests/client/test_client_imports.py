@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-ALLOWED = ("maas.client", "maas.types", "maas.tensors", "maas.errors")
+ALLOWED = ("maas.client", "maas.types", "maas.elements", "maas.tensors", "maas.errors")
 SERVER_ONLY = {
     "fastapi",
     "msgspec",

@@ -17,7 +17,7 @@ from tests.models.conftest import CODE, describe, fill, tree
 
 from maas.errors import BadArtifact, Forbidden, InvalidRequest, MaasError, ModelFailed
 from maas.models import publishing
-from maas.models.manifest import MANIFEST, Batching
+from maas.models.manifest import MANIFEST, Batching, Description, RuntimeOptions
 from maas.models.publishing import copy_files, publish, record_golden
 from maas.models.repository import Repository, StoredVersion
 from maas.runtimes.golden import GOLDEN, load_golden
@@ -296,6 +296,17 @@ def test_the_model_itself_gives_the_golden_answer(tmp_path: Path) -> None:
     (sample,) = load_golden(tmp_path, description.signature)
     assert sample.inputs["x"].tolist() == [[1, 1, 1]]
     np.testing.assert_array_equal(sample.outputs["y"], [[9, 12]])
+
+
+def test_an_example_may_leave_out_what_a_request_may(tmp_path: Path) -> None:
+    """The golden sample has the default, so that the model is proven with it."""
+    runtime = RuntimeOptions.model_validate({"name": "python", "class": "tests.assets.worker_models:Product"})
+    inputs = {"x": "float32[batch, 2]", "by": "float32[batch, 2] = 3"}
+    description = Description(runtime=runtime, inputs=inputs, outputs={"y": "float32[batch, 2]"})
+    record_golden(description, {"x": [1, 2]}, CODE)(tmp_path)
+    (sample,) = load_golden(tmp_path, description.signature)
+    assert sample.inputs["by"].tolist() == [[3, 3]]
+    assert sample.outputs["y"].tolist() == [[3, 6]]
 
 
 @pytest.mark.parametrize(

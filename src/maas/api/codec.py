@@ -22,6 +22,7 @@ from maas.api.operation import Call, F, Operation, Payload, Subject
 from maas.batching.backlog import Backlog
 from maas.batching.request import Answer
 from maas.errors import DeadlineExceeded, MaasError, ModelFailed, TooLarge, WorkerDied
+from maas.tensors.check import given_inputs
 from maas.tensors.packing import Column, nbytes_of, plan, read, write
 from maas.workers.channel import close_all
 from maas.workers.dialogue import Dialogue, ProcessGone
@@ -237,8 +238,8 @@ def _use(answer: AnyFrame, descriptors: list[int], use: Callable[[AnyFrame, Slab
 def _to_call(operation: Operation[F], subject: Subject, answer: AnyFrame, slab: Slab) -> Call[F]:
     assert isinstance(answer, Parsed)
     inputs = {
-        spec.name: read(slab.buffer, place, spec.numpy_dtype)
-        for spec, place in zip(subject.signature.inputs, answer.places, strict=True)
+        spec.name: read(slab.buffer, answer.inputs[spec.name], spec.numpy_dtype)
+        for spec in given_inputs(subject.signature, answer.inputs)
     }
     form = msgspec.msgpack.decode(answer.form, type=operation.form)
     return Call(inputs, form, answer.timeout, answer.priority)

@@ -75,12 +75,13 @@ def _parse(frame: Parse, given: Slab) -> tuple[Parsed, Slab]:
     operation = _OPERATIONS[frame.operation]
     subject = _to_subject(frame.subject)
     call = operation.parse(subject, Payload(bytes(given.buffer[: frame.size]), frame.json_size))
-    columns = [Column([call.inputs[spec.name]], None) for spec in subject.signature.inputs]
+    columns = [Column([array], None) for array in call.inputs.values()]
     places, nbytes = plan(columns)
     slab = Slab.allocate(nbytes)
     for column, place in zip(columns, places, strict=True):
         write(slab.buffer, place, column)
-    return Parsed(places, msgspec.Raw(msgspec.msgpack.encode(call.form)), call.timeout, call.priority), slab
+    inputs = dict(zip(call.inputs, places, strict=True))
+    return Parsed(inputs, msgspec.Raw(msgspec.msgpack.encode(call.form)), call.timeout, call.priority), slab
 
 
 def _render(frame: Render, given: Slab) -> tuple[Rendered, Slab]:

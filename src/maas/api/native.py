@@ -128,4 +128,5 @@ def _describe(gateway: Gateway, live: LiveVersion) -> dict[str, Any]:
 
 
 def _tensor(spec: TensorSpec) -> dict[str, Any]:
-    return {"name": spec.name, "dtype": spec.dtype, "shape": list(spec.dims)}
+    default = {} if spec.default is None else {"default": spec.plain_default}
+    return {"name": spec.name, "dtype": spec.dtype, "shape": list(spec.dims), **default}

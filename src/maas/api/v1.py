@@ -25,7 +25,7 @@ from maas.api.body import dump, parse_object
 from maas.api.operation import Call, Operation, Payload, Subject
 from maas.batching.request import Answer
 from maas.errors import InvalidRequest, MaasError
-from maas.tensors.check import check_finite, wrong_names
+from maas.tensors.check import check_finite, given_inputs, lone_input
 from maas.tensors.nested import decode, encode, is_plain
 from maas.types import MAX_RANK, Array, Signature, TensorSpec, clip
 
@@ -64,6 +64,7 @@ def parse_v1(subject: Subject, payload: Payload) -> Call[V1Form]:
             is_plain=plain,
         )
         for spec in subject.signature.inputs
+        if spec.name in columns
     }
     return Call(inputs, _ROWS if is_rows else _COLUMNS)
 
@@ -93,34 +94,48 @@ V1_PREDICT = Operation("v1-predict", V1Form, parse_v1, render_v1, render_error)
 
 def _columns_of(signature: Signature, instances: object) -> dict[str, Any]:
     """The rows' values, by input."""
-    if any(spec.batch_axis != 0 for spec in (*signature.inputs, *signature.outputs)):
-        raise InvalidRequest("the model's tensors are not rows along their first axis; send `inputs`")
     if not isinstance(instances, list) or not instances:
         raise InvalidRequest("`instances` must be a list of at least one row")
-    if not isinstance(instances[0], dict) or _is_base64(instances[0], signature):
-        _check_lone(signature, "instances")
-        return {signature.inputs[0].name: instances}
+    if isinstance(instances[0], dict) and not _is_base64(instances[0], signature):
+        columns = _columns_of_rows(signature, instances)
+    else:
+        columns = {_lone(signature, "instances"): instances}
+    given = [spec for spec in signature.inputs if spec.name in columns]
+    if any(spec.batch_axis != 0 for spec in (*given, *signature.outputs)):
+        raise InvalidRequest("the model's tensors are not rows along their first axis; send `inputs`")
+    return columns
+
+
+def _columns_of_rows(signature: Signature, instances: list[Any]) -> dict[str, Any]:
+    names = instances[0].keys()
     for index, row in enumerate(instances):
         if not isinstance(row, dict):
             raise InvalidRequest(f"instances[{index}] is no object; the rows before it are")
-        if row.keys() != signature.names:
-            raise InvalidRequest(f"instances[{index}]: {wrong_names(signature, row).message}")
-    return {name: [row[name] for row in instances] for name in signature.names}
+        try:
+            given_inputs(signature, row)
+        except InvalidRequest as error:
+            raise InvalidRequest(f"instances[{index}]: {error.message}") from None
+        if row.keys() != names:
+            raise InvalidRequest(
+                f"instances[{index}] has other inputs than instances[0]; rows must have the same"
+            )
+    return {name: [row[name] for row in instances] for name in names}
 
 
 def _columns_by_name(signature: Signature, inputs: object) -> dict[str, Any]:
     if isinstance(inputs, dict) and not _is_base64(inputs, signature):
-        if inputs.keys() != signature.names:
-            raise wrong_names(signature, inputs)
+        given_inputs(signature, inputs)
         return inputs
-    _check_lone(signature, "inputs")
-    return {signature.inputs[0].name: inputs}
+    return {_lone(signature, "inputs"): inputs}
 
 
-def _check_lone(signature: Signature, key: str) -> None:
-    if len(signature.inputs) != 1:
+def _lone(signature: Signature, key: str) -> str:
+    """The input that is meant without a name."""
+    spec = lone_input(signature)
+    if spec is None:
         names = clip(", ".join(spec.name for spec in signature.inputs), 200)
         raise InvalidRequest(f"`{key}` must name the model's inputs, which are {names}")
+    return spec.name
 
 
 def _is_base64(value: dict[str, Any], signature: Signature) -> bool:

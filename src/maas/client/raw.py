@@ -75,19 +75,22 @@ def read_signature(reply: Reply) -> RawSignature | None:
 
 def encode_raw(signature: RawSignature, inputs: Mapping[str, object]) -> RawRequest | None:
     """The request with all tensors raw, both ways; None where it has to go as JSON."""
-    if inputs.keys() != {spec.name for spec in signature.inputs}:
+    specs = [spec for spec in signature.inputs if spec.name in inputs]
+    if len(specs) < len(inputs) or any(
+        spec.default is None for spec in signature.inputs if spec not in specs
+    ):
         return None
-    arrays = [_declared(spec, inputs[spec.name]) for spec in signature.inputs]
+    arrays = [_declared(spec, inputs[spec.name]) for spec in specs]
     found = [array for array in arrays if array is not None]
     missing = {
         len(spec.dims) - array.ndim
-        for spec, array in zip(signature.inputs, found, strict=False)
+        for spec, array in zip(specs, found, strict=False)
         if spec.batch_axis is not None
     }
     if len(found) < len(arrays) or len(missing) > 1 or not missing <= {0, 1}:
         return None
     is_single = missing == {1}
-    return _request(signature.inputs, found, is_single)
+    return _request(specs, found, is_single)
 
 
 def read_raw(signature: RawSignature, is_single: bool, reply: Reply) -> dict[str, Array]:
@@ -125,7 +128,10 @@ def _check_finite(outputs: Mapping[str, Array], reply: Reply) -> None:
 def _specs(described: object) -> tuple[TensorSpec, ...]:
     if not isinstance(described, list):
         raise TypeError("no list of tensors")
-    return tuple(TensorSpec(tensor["name"], tensor["dtype"], tuple(tensor["shape"])) for tensor in described)
+    return tuple(
+        TensorSpec(tensor["name"], tensor["dtype"], tuple(tensor["shape"]), tensor.get("default"))
+        for tensor in described
+    )
 
 
 def _declared(spec: TensorSpec, value: object) -> Array | None:

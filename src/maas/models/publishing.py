@@ -25,6 +25,7 @@ from maas.models.verification import verify
 from maas.runtimes.contract import MANIFEST, Artifact, Placement
 from maas.runtimes.golden import GoldenSample, save_golden
 from maas.tensors.check import check_inputs
+from maas.tensors.defaults import complete
 from maas.tensors.samples import decode_inputs
 from maas.types import check_model_name, check_version_name, version_order
 
@@ -95,7 +96,8 @@ def record_golden(
 
     def fill(draft: Path) -> None:
         signature = description.signature
-        inputs, _ = decode_inputs(signature, values, allow_non_finite=description.allow_non_finite)
+        given, _ = decode_inputs(signature, values, allow_non_finite=description.allow_non_finite)
+        inputs = complete(signature, given)
         check_inputs(signature, inputs)
         artifact = Artifact(draft, signature, description.runtime.options, tuple(allow_code))
         runner = runtimes.runtime(description.runtime.name).load(artifact, Placement())

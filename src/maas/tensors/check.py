@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -13,14 +13,39 @@ _UNPADDED: Mapping[str, int] = {}
 _REMEMBERED = 1024  # sets of inputs, for a signature
 
 
-def wrong_names(signature: Signature, names: Iterable[str]) -> InvalidRequest:
-    """What is wrong with `names`, which are not exactly the declared inputs."""
-    given = set(names)
-    declared = [spec.name for spec in signature.inputs]
-    if unknown := given.difference(declared):
-        return InvalidRequest(f"unknown input {clip(min(unknown))!r}; the model takes {', '.join(declared)}")
-    missing = next(name for name in declared if name not in given)
-    return InvalidRequest(f"input {missing!r} is missing; the model takes {', '.join(declared)}")
+def check_names(signature: Signature, names: Iterable[str]) -> None:
+    """Raise `InvalidRequest` unless a request may have these inputs, and no others."""
+    _check_names(signature, set(names), signature.required)
+
+
+def _check_names(signature: Signature, given: set[str], needed: frozenset[str]) -> None:
+    takes = f"the model takes {', '.join(map(_shown, signature.inputs))}"
+    if unknown := given - signature.names:
+        raise InvalidRequest(f"unknown input {clip(min(unknown))!r}; {takes}")
+    missing = [repr(spec.name) for spec in signature.inputs if spec.name in needed - given]
+    if missing:
+        are_missing = "inputs {} are missing" if len(missing) > 1 else "input {} is missing"
+        raise InvalidRequest(f"{are_missing.format(', '.join(missing))}; {takes}")
+    if not given:
+        raise InvalidRequest(f"there is no input; {takes}, at least one of them")
+
+
+def given_inputs(signature: Signature, given: Mapping[str, object]) -> Sequence[TensorSpec]:
+    """The declared inputs that are `given`. Raises `InvalidRequest` unless a request may have these, and no others."""
+    if given.keys() == signature.names:
+        return signature.inputs
+    check_names(signature, given)
+    return [spec for spec in signature.inputs if spec.name in given]
+
+
+def lone_input(signature: Signature) -> TensorSpec | None:
+    """What a single tensor without a name means: the input that may not be left out, where there is one, or the only one."""
+    needed = [spec for spec in signature.inputs if spec.default is None] or signature.inputs
+    return needed[0] if len(needed) == 1 else None
+
+
+def _shown(spec: TensorSpec) -> str:
+    return spec.name if spec.default is None else f"{spec.name} (or else {clip(repr(spec.plain_default))})"
 
 
 def check_inputs(signature: Signature, inputs: Tensors) -> int:
@@ -75,15 +100,24 @@ def check_finite(array: Array, name: str) -> None:
 
 def _check(signature: Signature, inputs: Tensors) -> int:
     """How many rows the request has."""
-    if inputs.keys() != signature.names:
-        raise wrong_names(signature, inputs)
+    _check_names(signature, set(inputs), signature.names)
+    return lengths_of(signature, inputs).get(BATCH, 1)
+
+
+def lengths_of(signature: Signature, inputs: Tensors) -> dict[str, int]:
+    """By their names the lengths of the dimensions of `inputs`, which may lack those that have a default.
+
+    Raises `InvalidRequest` as `check_inputs` does.
+    """
+    check_names(signature, inputs)
     lengths: dict[str, tuple[int, str]] = {}
     for spec in signature.inputs:
-        array = inputs[spec.name]
-        if array.dtype != spec.numpy_dtype:
-            raise InvalidRequest(f"input {spec.name!r} is {array.dtype}; expected {spec.dtype}")
-        _check_shape(signature, spec, array.shape, lengths)
-    return lengths[BATCH][0] if BATCH in lengths else 1
+        if spec.name in inputs:
+            array = inputs[spec.name]
+            if array.dtype != spec.numpy_dtype:
+                raise InvalidRequest(f"input {spec.name!r} is {array.dtype}; expected {spec.dtype}")
+            _check_shape(signature, spec, array.shape, lengths)
+    return {dim: length for dim, (length, _) in lengths.items()}
 
 
 def _check_shape(

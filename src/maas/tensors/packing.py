@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from maas.types import Array, Pad
+from maas.elements import Scalar
+from maas.types import Array
 
 ALIGNMENT = 64  # bytes: a cache line, and what vectorised kernels like best
 
@@ -41,7 +42,7 @@ class Column:
     parts: Sequence[Array]
     axis: int | None
     padded: tuple[int, ...] = ()
-    pad: Pad | bytes | None = None
+    pad: Scalar | bytes | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:

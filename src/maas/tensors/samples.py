@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from maas.errors import InvalidRequest
-from maas.tensors.check import wrong_names
+from maas.tensors.check import check_names
 from maas.tensors.nested import decode
 from maas.types import Array, Signature, TensorSpec
 
@@ -19,19 +19,21 @@ from maas.types import Array, Signature, TensorSpec
 def decode_inputs(
     signature: Signature, values: Mapping[str, object], *, allow_non_finite: bool, is_plain: bool = False
 ) -> tuple[dict[str, Array], bool]:
-    """Arrays with every declared dimension, and whether the batch dimension had to be inserted.
+    """Arrays with every declared dimension, and whether the batch dimension had to be inserted. What is left out and has a
+    default is left out here too.
 
     `values` are parsed JSON, whose text `is_plain` or not. Raises `InvalidRequest` naming the input, what was expected and
     what came.
     """
     if len(values) != len(signature.inputs):
-        raise wrong_names(signature, values)
+        check_names(signature, values)
     inputs = {}
     singles = []
     for spec in signature.inputs:
         name = spec.name
         if name not in values:
-            raise wrong_names(signature, values)
+            check_names(signature, values)
+            continue
         array = decode(values[name], spec, allow_non_finite=allow_non_finite, is_plain=is_plain)
         axis = spec.batch_axis
         if axis is not None:
@@ -43,13 +45,16 @@ def decode_inputs(
                 raise _wrong_rank(spec, array)
         inputs[name] = array
     if singles and len(singles) < len(signature.batched):
-        raise _mixed(signature, singles)
+        _check_mixed([name for name in signature.batched if name in inputs], singles)
     return inputs, bool(singles)
 
 
-def _mixed(signature: Signature, singles: list[str]) -> InvalidRequest:
-    kinds = (f"{name!r} is a {'single sample' if name in singles else 'batch'}" for name in signature.batched)
-    return InvalidRequest("all inputs must be single samples or all batches; " + ", ".join(kinds))
+def _check_mixed(batched: list[str], singles: list[str]) -> None:
+    """Of those of the inputs that are there and carry `batch`."""
+    if len(singles) == len(batched):
+        return
+    kinds = (f"{name!r} is a {'single sample' if name in singles else 'batch'}" for name in batched)
+    raise InvalidRequest("all inputs must be single samples or all batches; " + ", ".join(kinds))
 
 
 def _wrong_rank(spec: TensorSpec, array: Array) -> InvalidRequest:

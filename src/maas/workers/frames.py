@@ -169,9 +169,10 @@ class Render(Frame, frozen=True, tag=True):
 
 
 class Parsed(Frame, frozen=True, tag=True):
-    """The inputs lie at `places` of the slab beside the frame; `form`, `timeout` and `priority` are the call's."""
+    """The inputs that the body has, by name, and where each lies in the slab beside the frame; `form`, `timeout` and
+    `priority` are the call's."""
 
-    places: list[Place]
+    inputs: dict[str, Place]
     form: msgspec.Raw
     timeout: float | None
     priority: Priority | None

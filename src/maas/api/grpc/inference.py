@@ -15,7 +15,7 @@ from maas.api.oip.raw_tensors import read_raw, write_raw
 from maas.api.operation import Call, Subject
 from maas.batching.request import Answer
 from maas.errors import InvalidRequest
-from maas.tensors.check import wrong_names
+from maas.tensors.check import given_inputs
 from maas.types import Array, TensorSpec, clip
 
 
@@ -30,13 +30,9 @@ class InferForm:
 def parse_infer(subject: Subject, request: ModelInferRequest) -> Call[InferForm]:
     """Raises `InvalidRequest` naming the tensor, what was expected and what came."""
     given = by_name([(tensor.name, tensor) for tensor in request.inputs])
-    if given.keys() != subject.signature.names:
-        raise wrong_names(subject.signature, given)
+    specs = given_inputs(subject.signature, given)
     raw = _raw_by_name(request)
-    inputs = {
-        spec.name: _parse_input(spec, given[spec.name], raw.get(spec.name))
-        for spec in subject.signature.inputs
-    }
+    inputs = {spec.name: _parse_input(spec, given[spec.name], raw.get(spec.name)) for spec in specs}
     parameters = {name: _value(parameter) for name, parameter in request.parameters.items()}
     outputs = choose_outputs(subject.signature, [output.name for output in request.outputs])
     form = InferForm(outputs, check_id(request.id))

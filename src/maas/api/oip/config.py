@@ -31,7 +31,9 @@ def model_config(registry: Registry, live: LiveVersion) -> dict[str, Any]:
         "backend": live.manifest.runtime.name,
         "version_policy": _version_policy(registry.policy_of(live.name)),
         "max_batch_size": policy.max_batch_size if is_batched else 0,
-        "input": [_tensor(spec, is_batched) for spec in signature.inputs],
+        "input": [
+            {**_tensor(spec, is_batched), "optional": spec.default is not None} for spec in signature.inputs
+        ],
         "output": [_tensor(spec, is_batched) for spec in signature.outputs],
     }
     if is_batched:

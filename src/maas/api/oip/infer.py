@@ -18,7 +18,7 @@ from maas.api.oip.raw_tensors import read_lone, read_raw, write_raw
 from maas.api.operation import Call, Operation, Payload, Subject
 from maas.batching.request import Answer
 from maas.errors import InvalidRequest, MaasError, ModelFailed
-from maas.tensors.check import wrong_names
+from maas.tensors.check import given_inputs, lone_input
 from maas.tensors.nested import decode, encode, is_plain
 from maas.types import MAX_RANK, Array, TensorSpec, clip
 
@@ -47,12 +47,10 @@ def parse_infer(subject: Subject, payload: Payload) -> Call[InferForm]:
     entries = entries_of(request.get("inputs"), "inputs")
     raw = _cut_raw(entries, behind)
     given = by_name(entries)
-    if given.keys() != subject.signature.names:
-        raise wrong_names(subject.signature, given)
     plain = is_plain(body)
     inputs = {
         spec.name: _parse_input(spec, given[spec.name], raw.get(spec.name), plain)
-        for spec in subject.signature.inputs
+        for spec in given_inputs(subject.signature, given)
     }
     parameters = parameters_of(request, "")
     wanted = request.get("outputs")
@@ -63,12 +61,13 @@ def parse_infer(subject: Subject, payload: Payload) -> Call[InferForm]:
 
 def _parse_lone(subject: Subject, data: memoryview) -> Call[InferForm]:
     """A request without JSON is the elements of the one input; its answer is raw too."""
-    inputs = subject.signature.inputs
-    if len(inputs) != 1:
-        raise InvalidRequest(f"the body has no JSON, and the model has {len(inputs)} inputs; it takes JSON")
+    spec = lone_input(subject.signature)
+    if spec is None:
+        count = len(subject.signature.inputs)
+        raise InvalidRequest(f"the body has no JSON, and the model has {count} inputs; it takes JSON")
     outputs = choose_outputs(subject.signature, [])
-    array = not_empty(read_lone(data, inputs[0]), inputs[0])
-    return Call({inputs[0].name: array}, InferForm(outputs, outputs, None))
+    array = not_empty(read_lone(data, spec), spec)
+    return Call({spec.name: array}, InferForm(outputs, outputs, None))
 
 
 def render_infer(subject: Subject, form: InferForm, answer: Answer) -> Payload:

@@ -11,10 +11,11 @@ from fastapi.responses import JSONResponse
 import maas
 from maas.api.oip.datatypes import DATATYPES
 from maas.api.oip.extensions import EXTENSIONS
+from maas.elements import Scalar
 from maas.gateway import Gateway
 from maas.models.live import LiveVersion, VersionState
 from maas.models.registry import Registry
-from maas.types import TensorSpec
+from maas.types import Signature, TensorSpec
 
 _NOT_READY: dict[int | str, dict[str, Any]] = {503: {"description": "Not now; the body says why."}}
 
@@ -92,8 +93,14 @@ def describe_model(registry: Registry, live: LiveVersion) -> dict[str, Any]:
             "license": manifest.license or "",
             "card": orjson.dumps(manifest.card, option=orjson.OPT_NON_STR_KEYS).decode(),
             "curve": orjson.dumps(live.curve).decode(),
+            "defaults": orjson.dumps(_defaults_of(live.signature)).decode(),
         },
     }
+
+
+def _defaults_of(signature: Signature) -> dict[str, Scalar | None]:
+    """Of the inputs that may be left out."""
+    return {spec.name: spec.plain_default for spec in signature.inputs if spec.default is not None}
 
 
 def _may_be_asked(live: LiveVersion) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ def version_schemas(live: LiveVersion, names: Names) -> dict[str, Schema]:
     sides = dict(zip(KINDS, (live.signature.inputs, live.signature.outputs), strict=True))
     return {
         f"{names.schema}.{kind}": {
-            **record({spec.name: _tensor(live, spec) for spec in specs}),
+            **record({spec.name: _tensor(live, spec) for spec in specs}, optional=_with_default(specs)),
             "title": f"{names.title} {kind}",
             "additionalProperties": False,
         }
@@ -25,9 +26,15 @@ def version_schemas(live: LiveVersion, names: Names) -> dict[str, Schema]:
     }
 
 
+def _with_default(specs: Sequence[TensorSpec]) -> list[str]:
+    return [spec.name for spec in specs if spec.default is not None]
+
+
 def _tensor(live: LiveVersion, spec: TensorSpec) -> Schema:
     """A single sample or a batch of them, where the tensor carries `batch`; else what is declared."""
     declared = _nested(live, spec, spec.dims)
+    if spec.default is not None and not spec.dims:  # of others the default is as long as the other inputs are
+        declared["default"] = spec.plain_default
     if spec.batch_axis is None:
         return {"description": spec.declaration, **declared}
     return {"description": spec.declaration, "anyOf": [_nested(live, spec, spec.sample_dims), declared]}
