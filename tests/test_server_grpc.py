@@ -83,7 +83,7 @@ def control(channel: grpc.Channel, method: str, model: str) -> None:
 
 def test_calls_go_on_while_a_successor_takes_the_port(tmp_path: Path) -> None:
     """Under callers of one channel the server is succeeded, and the successor has the port. What reaches the old one while it
-    says that it goes may be cancelled, which is one call for each caller at most; all others are answered."""
+    says that it goes may be cancelled, which hardly ever happens to who waits for answers; all others are answered."""
     store(tmp_path / "models", name="double")
     port = free_port()
     with (
@@ -97,7 +97,7 @@ def test_calls_go_on_while_a_successor_takes_the_port(tmp_path: Path) -> None:
         seen = calls()
         assert set(seen) <= {"OK", "CANCELLED"}
         assert seen["OK"] > 50
-        assert seen["CANCELLED"] <= _CALLERS
+        assert seen["CANCELLED"] <= 1
         new.process.send_signal(signal.SIGTERM)
         assert new.process.wait(30) == 0
 

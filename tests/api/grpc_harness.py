@@ -71,9 +71,8 @@ async def serving_grpc(
     async with serving(*models, configuration=configuration, **options) as service:
         door = Door(service.gateway, service.recorder, most_requests)
         settings = Configuration.model_validate(configuration or {})
-        server = GrpcServer(
-            settings, service.gateway, door, service.recorder, service.backlog, service.metrics
-        )
+        parts = service.gateway, door, service.recorder, service.backlog, service.metrics
+        server = GrpcServer(settings, *parts, settings.server.max_connections)
         await server.start()
         try:
             limits = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]

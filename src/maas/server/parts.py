@@ -126,7 +126,8 @@ def _build_grpc(
         raise ConfigurationError(
             f"server.grpc_port: {error.name} is not installed; the extra `grpc` has it"
         ) from error
-    return GrpcServer(configuration, gateway, door, recorder, backlog, metrics)
+    most = most_connections(configuration.server)
+    return GrpcServer(configuration, gateway, door, recorder, backlog, metrics, most)
 
 
 def _build_registry(

@@ -16,6 +16,7 @@ from maas.api.body import check_length
 from maas.api.codec import LARGE
 from maas.api.door import Door
 from maas.api.grpc.density import check_density
+from maas.api.grpc.held import Held
 from maas.api.grpc.inference import InferForm, parse_infer, render_infer
 from maas.api.grpc.messages import ModelInferRequest, ModelInferResponse
 from maas.api.grpc.reply import GrpcExchange, Reply
@@ -57,11 +58,14 @@ class _TurnedAway(Exception):
 class Asking:
     """The driver of gRPC's exchanges. Asks the gateway, and has the door count what is in its hands."""
 
-    def __init__(self, gateway: Gateway, door: Door, recorder: RequestRecorder, backlog: Backlog) -> None:
+    def __init__(
+        self, gateway: Gateway, door: Door, recorder: RequestRecorder, backlog: Backlog, held: Held
+    ) -> None:
         self._gateway = gateway
         self._door = door
         self._recorder = recorder
         self._backlog = backlog
+        self._held = held
 
     async def ask(self, data: bytes, caller: Caller) -> Reply:
         """Answered or failed, and recorded. Cancelled, the request is taken off the queue."""
@@ -80,6 +84,10 @@ class Asking:
             return exchange.refused(turned.error)
         except Exception as error:
             return exchange.failed(error)
+
+    def unread(self, error: MaasError) -> None:
+        """Count a request that has not come in whole."""
+        self._recorder.turned_away(None, error.code)
 
     async def _answer(
         self, exchange: GrpcExchange, data: bytes, caller: Caller
@@ -112,6 +120,7 @@ class Asking:
     @contextmanager
     def _holding(self, nbytes: int) -> Iterator[None]:
         """Count the request, and its bytes where they are many, against what the server holds. Raises `QueueFull`."""
+        self._held.check_answers()
         counted = nbytes if nbytes > LARGE else 0
         if counted and (reason := self._backlog.refusal(counted)):
             raise QueueFull(reason, retry_after=_RETRY_SECONDS)

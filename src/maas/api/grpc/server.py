@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import grpc.aio
-from google.protobuf.descriptor import FileDescriptor
-from google.protobuf.descriptor_pb2 import FileDescriptorProto
-from google.protobuf.descriptor_pool import DescriptorPool
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection, reflection_pb2, reflection_pb2_grpc
 
 from maas.api.admin import Control
 from maas.api.door import Door
-from maas.api.grpc import messages
 from maas.api.grpc.asking import Asking
 from maas.api.grpc.catalogue import Catalogue
-from maas.api.grpc.health import Health
-from maas.api.grpc.service import NAME, handlers
+from maas.api.grpc.health import health_handlers
+from maas.api.grpc.held import Held
+from maas.api.grpc.reflection import reflection_handlers
+from maas.api.grpc.service import Inference, handlers
 from maas.batching.backlog import Backlog
 from maas.config import Configuration
 from maas.errors import ConfigurationError
@@ -25,6 +23,9 @@ from maas.telemetry.requests import RequestRecorder
 
 _MOST_BYTES = (1 << 31) - 1  # of a message: gRPC holds the number in 32 bits
 _AROUND = 1 << 20  # bytes of a message beside its tensors
+_MOST_CALLS = 1024  # of one connection at once; more wait at the client
+_MOST_STREAMS = 256  # over all connections
+_GATHERING, _SAYING = 0.1, 0.05  # seconds: in which callers ask again; and hear that the server stops
 
 
 class GrpcServer:
@@ -38,15 +39,18 @@ class GrpcServer:
         recorder: RequestRecorder,
         backlog: Backlog,
         metrics: Metrics,
+        most_connections: int,
     ) -> None:
         self.port = 0
         self._options = configuration.server
-        self._server = grpc.aio.server(options=_options(configuration))
-        asking = Asking(gateway, door, recorder, backlog)
+        self._server = grpc.aio.server(options=_options(configuration, most_connections))
+        self.held = held = Held(
+            configuration.limits.waiting_bytes, _message_bytes(configuration), _MOST_STREAMS
+        )
+        self._inference = Inference(Asking(gateway, door, recorder, backlog, held), held)
         catalogue = Catalogue(gateway, metrics, Control(configuration.may_control))
-        self._server.add_generic_rpc_handlers((handlers(asking, catalogue),))
-        health_pb2_grpc.add_HealthServicer_to_server(Health(gateway), self._server)
-        reflection_pb2_grpc.add_ServerReflectionServicer_to_server(_reflection(), self._server)
+        services = [handlers(self._inference, catalogue, held), health_handlers(gateway, held)]
+        self._server.add_generic_rpc_handlers((*services, *reflection_handlers(held)))
 
     async def start(self) -> None:
         """Listen; beside another that does at the same address, which is to stop. Raises `ConfigurationError` where it
@@ -60,30 +64,37 @@ class GrpcServer:
         await self._server.start()
 
     async def stop(self, seconds: float) -> None:
-        """Listen no more and tell clients to connect anew; calls may take so many seconds yet."""
-        await self._server.stop(seconds)
+        """Listen no more and tell clients to connect anew; calls may take so many seconds yet.
+
+        gRPC cancels a call that comes between its stop and its client's hearing of it. So answers are kept until it is said:
+        who asks again when answered, as most do, has heard of it by then.
+        """
+        self._inference.may_answer.clear()
+        await asyncio.sleep(min(_GATHERING, seconds))
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._server.stop(seconds))
+            await asyncio.sleep(min(_SAYING, seconds))
+            self._inference.may_answer.set()
 
 
-def _options(configuration: Configuration) -> list[tuple[str, int]]:
+def _message_bytes(configuration: Configuration) -> int:
+    return min(configuration.limits.body_bytes + _AROUND, _MOST_BYTES)
+
+
+def _options(configuration: Configuration, most_connections: int) -> list[tuple[str, int]]:
     server = configuration.server
     return [
-        ("grpc.max_receive_message_length", min(configuration.limits.body_bytes + _AROUND, _MOST_BYTES)),
+        ("grpc.max_receive_message_length", _message_bytes(configuration)),
         ("grpc.max_send_message_length", -1),  # answers are bounded where they are made
         ("grpc.max_metadata_size", server.header_bytes),
         ("grpc.absolute_max_metadata_size", server.header_bytes),
+        ("grpc.max_allowed_incoming_connections", most_connections),
+        ("grpc.max_concurrent_streams", _MOST_CALLS),
+        # Who says nothing, who has said nothing for long, and who is gone without a word while a call of theirs runs.
+        ("grpc.server_handshake_timeout_ms", round(server.idle_timeout * 1e3)),
         ("grpc.max_connection_idle_ms", round(server.keep_alive_timeout * 1e3)),
+        ("grpc.keepalive_time_ms", round(server.keep_alive_timeout * 1e3)),
+        # Otherwise a stream may send 4 MiB before anybody asks for them; a message that is read has 1 MiB of room anyway.
+        ("grpc.http2.bdp_probe", 0),
         ("grpc.so_reuseport", 1),  # so that a successor can listen before its predecessor stops
     ]
-
-
-def _reflection() -> reflection.aio.ReflectionServicer:
-    """Of what is served, out of a pool that holds nothing else."""
-    pool = DescriptorPool()
-    for file in (messages.DESCRIPTOR, health_pb2.DESCRIPTOR, reflection_pb2.DESCRIPTOR):
-        pool.Add(_as_message(file))
-    names = (NAME, "grpc.health.v1.Health", reflection.SERVICE_NAME)
-    return reflection.aio.ReflectionServicer(names, pool=pool)
-
-
-def _as_message(file: FileDescriptor) -> FileDescriptorProto:
-    return FileDescriptorProto.FromString(file.serialized_pb)
