@@ -28,12 +28,12 @@ from maas.api.grpc.messages import (
     ServerReadyRequest,
     ServerReadyResponse,
 )
+from maas.api.grpc.parameters import read_load_parameters
 from maas.api.oip.config import model_config
 from maas.api.oip.extensions import EXTENSIONS, RAW_TENSORS
 from maas.api.oip.metadata import describe_model
-from maas.api.oip.repository import repository_index
+from maas.api.oip.repository import load, repository_index, unload
 from maas.api.oip.statistics import model_statistics
-from maas.errors import InvalidRequest
 from maas.gateway import Gateway
 from maas.models.live import LiveVersion
 from maas.telemetry.metrics import Metrics
@@ -90,19 +90,14 @@ class Catalogue:
         )
 
     async def load(self, request: RepositoryModelLoadRequest) -> RepositoryModelLoadResponse:
-        """Answers when the model is ready. Raises `ModelNotReady` where it failed."""
+        """Answers when the model is ready."""
         self._control.check()
-        if request.parameters:
-            raise InvalidRequest("a model is loaded as it stands in the repository: no parameters are taken")
-        live = self._registry.load(request.model_name)
-        await live.settled.wait()
-        live.check_ready()
+        await load(self._registry, request.model_name, read_load_parameters(request.parameters))
         return RepositoryModelLoadResponse()
 
     async def unload(self, request: RepositoryModelUnloadRequest) -> RepositoryModelUnloadResponse:
-        """Its dependents would be unloaded too, if a model could have any; so that parameter is no matter."""
         self._control.check()
-        self._registry.unload(request.model_name)
+        unload(self._registry, request.model_name, read_load_parameters(request.parameters))
         return RepositoryModelUnloadResponse()
 
     def _find(self, name: str, version: str) -> LiveVersion:

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from maas.api.grpc.contents import read_contents
-from maas.api.grpc.messages import InferParameter, ModelInferRequest, ModelInferResponse
-from maas.api.oip.datatypes import DATATYPES
+from maas.api.grpc.messages import ModelInferRequest, ModelInferResponse
+from maas.api.grpc.parameters import read_parameters
+from maas.api.oip.datatypes import BF16, DATATYPES, is_read_as
 from maas.api.oip.infer import by_name, check_id, not_empty
 from maas.api.oip.outputs import choose_outputs
 from maas.api.oip.parameters import priority_of, timeout_of
@@ -33,7 +34,9 @@ def parse_infer(subject: Subject, request: ModelInferRequest) -> Call[InferForm]
     specs = given_inputs(subject.signature, given)
     raw = _raw_by_name(request)
     inputs = {spec.name: _parse_input(spec, given[spec.name], raw.get(spec.name)) for spec in specs}
-    parameters = {name: _value(parameter) for name, parameter in request.parameters.items()}
+    parameters = read_parameters(request.parameters)
+    for output in request.outputs:
+        read_parameters(output.parameters, f" of output {clip(output.name)!r}")
     outputs = choose_outputs(subject.signature, [output.name for output in request.outputs])
     form = InferForm(outputs, check_id(request.id))
     return Call(inputs, form, timeout_of(parameters), priority_of(parameters))
@@ -66,20 +69,20 @@ def _raw_by_name(request: ModelInferRequest) -> dict[str, bytes]:
 
 
 def _parse_input(spec: TensorSpec, tensor: ModelInferRequest.InferInputTensor, raw: bytes | None) -> Array:
-    if tensor.datatype != DATATYPES[spec.dtype]:
+    if not is_read_as(tensor.datatype, spec.dtype):
         raise InvalidRequest(
             f"input {spec.name!r} has datatype {clip(tensor.datatype)!r}; expected {DATATYPES[spec.dtype]}"
         )
-    if "shared_memory_region" in tensor.parameters:
-        raise InvalidRequest(
-            f"input {spec.name!r} is in shared memory, which is not served; send its contents"
-        )
+    read_parameters(tensor.parameters, f" of input {spec.name!r}")
     shape = _check_shape(spec, tensor.shape)
+    is_bf16 = tensor.datatype == BF16
     if raw is None:
+        if is_bf16:
+            raise InvalidRequest(f"input {spec.name!r} is BF16, which has no typed contents; send raw ones")
         return not_empty(read_contents(tensor.contents, spec, shape), spec)
     if tensor.HasField("contents"):
         raise InvalidRequest(f"input {spec.name!r} has `contents` and raw ones; it may have one of them")
-    return not_empty(read_raw(memoryview(raw), spec, shape), spec)
+    return not_empty(read_raw(memoryview(raw), spec, shape, is_bf16=is_bf16), spec)
 
 
 def _check_shape(spec: TensorSpec, given: Sequence[int]) -> list[int]:
@@ -91,8 +94,3 @@ def _check_shape(spec: TensorSpec, given: Sequence[int]) -> list[int]:
     if any(length < 0 for length in shape):
         raise InvalidRequest(f"input {spec.name!r} declares shape {shape}; lengths are at least 0")
     return shape
-
-
-def _value(parameter: InferParameter) -> object:
-    choice = parameter.WhichOneof("parameter_choice")
-    return getattr(parameter, choice) if choice else None
