@@ -6,15 +6,17 @@ import asyncio
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
-from google.protobuf.descriptor_pool import Default
+from google.protobuf.descriptor_pool import Default, DescriptorPool
+from google.protobuf.message_factory import GetMessageClass
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
-from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest
-from grpc_reflection.v1alpha.reflection_pb2_grpc import ServerReflectionStub
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest, ServerReflectionResponse
 from tests.api.grpc_harness import rows, serving_grpc
 from tests.api.harness import Model, in_loop
 
@@ -122,21 +124,39 @@ async def test_models_are_unloaded_where_only_this_machine_may_ask(access: str) 
         assert service.service.gateway.registry.versions_of("double")
 
 
+@pytest.mark.parametrize(
+    ("name", "value"), [("config", {"string_param": "{}"}), ("file:1/model.onnx", {"bytes_param": b"abc"})]
+)
 @in_loop
-async def test_load_takes_no_files_from_a_caller() -> None:
-    """A model is loaded as it stands in the repository, so parameters are refused."""
+async def test_load_takes_no_files_from_a_caller(name: str, value: dict[str, Any]) -> None:
+    """A model is loaded as it stands in the repository; what would make another of it is named."""
     request = RepositoryModelLoadRequest(model_name="double")
-    request.parameters["config"].string_param = "{}"
+    request.parameters[name].CopyFrom(messages.ModelRepositoryParameter(**value))
     async with serving_grpc() as service:
-        with pytest.raises(grpc.aio.AioRpcError) as caught:
+        with pytest.raises(grpc.aio.AioRpcError, match=name) as caught:
             await service.call("RepositoryModelLoad", request)
         assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+
+
+@in_loop
+async def test_unloading_dependents_is_no_matter() -> None:
+    """Clients send the parameter with every call; no model has dependents."""
+    request = RepositoryModelUnloadRequest(model_name="double")
+    request.parameters["unload_dependents"].bool_param = False
+    async with serving_grpc() as service:
+        await service.call("RepositoryModelUnload", request)
+        assert service.service.gateway.registry.versions_of("double") == []
 
 
 @pytest.mark.parametrize(
     ("method", "extension"),
     [
+        ("SystemSharedMemoryStatus", "system_shared_memory"),
         ("SystemSharedMemoryRegister", "system_shared_memory"),
+        ("SystemSharedMemoryUnregister", "system_shared_memory"),
+        ("CudaSharedMemoryStatus", "cuda_shared_memory"),
+        ("CudaSharedMemoryRegister", "cuda_shared_memory"),
+        ("CudaSharedMemoryUnregister", "cuda_shared_memory"),
         ("TraceSetting", "trace"),
         ("LogSettings", "logging"),
     ],
@@ -150,6 +170,48 @@ async def test_extension_that_is_not_served_is_named(method: str, extension: str
             await call(b"", timeout=10)
         assert caught.value.code() == grpc.StatusCode.UNIMPLEMENTED
         assert extension not in (await service.call("ServerMetadata")).extensions
+
+
+@pytest.mark.parametrize("method", [f"/{NAME}/None", "/inference.Other/ModelInfer", "/none"])
+@in_loop
+async def test_unknown_method_is_unimplemented(method: str) -> None:
+    """Of the service, or of one that is not there."""
+    async with serving_grpc() as service:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await service.channel.unary_unary(method)(b"", timeout=10)
+        assert caught.value.code() == grpc.StatusCode.UNIMPLEMENTED
+
+
+@pytest.mark.parametrize("method", ["ServerMetadata", "ModelReady", "RepositoryModelLoad"])
+@in_loop
+async def test_bytes_that_are_no_message_are_an_invalid_argument(method: str) -> None:
+    """By every call, and so is a call without a message; what is too long for one without tensors is not looked into."""
+    async with serving_grpc() as service:
+        call = service.channel.unary_unary(f"/{NAME}/{method}")
+        with pytest.raises(grpc.aio.AioRpcError, match=f"no {method}Request") as caught:
+            await call(b"\xff\xff\xff", timeout=10)
+        assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await call(bytes(1 << 20), timeout=10)
+        assert caught.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+        empty = service.channel.stream_unary(f"/{NAME}/{method}")
+        with pytest.raises(grpc.aio.AioRpcError, match="no message") as caught:
+            await empty(iter(()), timeout=10)
+        assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+
+
+@in_loop
+async def test_health_of_a_model_is_its_readiness() -> None:
+    """A model may be asked for by its name; one that failed does not serve, though the server does."""
+    async with serving_grpc(Model(), Model(name="odd", state="failed", reason="it is odd")) as service:
+        check = HealthStub(service.channel).Check
+        found = [
+            (await check(HealthCheckRequest(service=name), timeout=10)).status for name in ("double", "odd")
+        ]
+        assert found == [HealthCheckResponse.SERVING, HealthCheckResponse.NOT_SERVING]
+        watch = HealthStub(service.channel).Watch(HealthCheckRequest(service="none"), timeout=10)
+        assert (await watch.read()).status == HealthCheckResponse.SERVICE_UNKNOWN
+        watch.cancel()
 
 
 @in_loop
@@ -172,19 +234,55 @@ async def test_health_follows_readiness() -> None:
         assert caught.value.code() == grpc.StatusCode.NOT_FOUND
 
 
+@pytest.mark.parametrize("version", ["v1", "v1alpha"])
 @in_loop
-async def test_reflection_shows_the_service() -> None:
-    """A client without our file finds the services, and the file that declares one."""
+async def test_reflection_lists_and_describes(version: str) -> None:
+    """A client without our file finds the services, and the files that declare them, by name or by symbol."""
     async with serving_grpc() as service:
-        stream = ServerReflectionStub(service.channel).ServerReflectionInfo(timeout=10)
+        reflect = service.channel.stream_stream(
+            f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo",
+            request_serializer=ServerReflectionRequest.SerializeToString,
+            response_deserializer=ServerReflectionResponse.FromString,
+        )
+        stream = reflect(timeout=10)
         await stream.write(ServerReflectionRequest(list_services=""))
-        listed = (await stream.read()).list_services_response.service
-        assert {NAME, "grpc.health.v1.Health"} <= {found.name for found in listed}
-        await stream.write(ServerReflectionRequest(file_containing_symbol=NAME))
+        listed = [found.name for found in (await stream.read()).list_services_response.service]
+        assert listed == [
+            "grpc.health.v1.Health",
+            "grpc.reflection.v1.ServerReflection",
+            "grpc.reflection.v1alpha.ServerReflection",
+            NAME,
+        ]
+        for symbol in (*listed, "inference.ModelInferRequest.InferInputTensor"):
+            await stream.write(ServerReflectionRequest(file_containing_symbol=symbol))
+            [file] = (await stream.read()).file_descriptor_response.file_descriptor_proto
+            assert symbol.startswith(FileDescriptorProto.FromString(file).package)
+        await stream.write(ServerReflectionRequest(file_by_filename="inference.proto"))
         [file] = (await stream.read()).file_descriptor_response.file_descriptor_proto
-        found = FileDescriptorProto.FromString(file)
-        assert [service.name for service in found.service] == ["GRPCInferenceService"]
+        assert FileDescriptorProto.FromString(file).service[0].name == "GRPCInferenceService"
+        await stream.write(ServerReflectionRequest(file_containing_symbol="none.None"))
+        assert (await stream.read()).error_response.error_code == grpc.StatusCode.NOT_FOUND.value[0]
         await stream.done_writing()
+
+
+@in_loop
+async def test_client_without_our_file_calls_the_server() -> None:
+    """All that is known is the address: the messages come from the server."""
+    async with serving_grpc() as service:
+
+        def call() -> str:
+            with grpc.insecure_channel(f"127.0.0.1:{service.server.port}") as channel:
+                pool = DescriptorPool(ProtoReflectionDescriptorDatabase(channel))
+                method = pool.FindServiceByName(NAME).FindMethodByName("ModelMetadata")
+                asked, answered = map(GetMessageClass, (method.input_type, method.output_type))
+                stub = channel.unary_unary(
+                    f"/{NAME}/ModelMetadata",
+                    request_serializer=asked.SerializeToString,
+                    response_deserializer=answered.FromString,
+                )
+                return str(stub(asked(name="double"), timeout=10).inputs[0].name)
+
+        assert await asyncio.to_thread(call) == "x"
 
 
 def test_descriptors_are_those_of_the_proto(tmp_path: Path) -> None:
