@@ -6,6 +6,7 @@ import queue
 import threading
 import time
 
+import ml_dtypes
 import numpy as np
 import tritonclient.grpc as client
 from tests.clients.arrays import ARRAYS
@@ -90,6 +91,50 @@ def infers_every_datatype(addresses: Addresses) -> None:
             got = server.infer(f"identity_{name}", [_input("x", array)]).as_numpy("y")
             assert got.dtype == array.dtype, name
             np.testing.assert_array_equal(got, array, name)
+
+
+def infers_bfloat16(addresses: Addresses) -> None:
+    """BF16 for a model of FP32, which answers as it is."""
+    x = np.array([[1.5, -2.0, 3e38]], ml_dtypes.bfloat16)
+    with _connect(addresses) as server:
+        got = server.infer("identity_float32", [_input("x", x)]).as_numpy("y")
+        np.testing.assert_array_equal(got, x.astype(np.float32))
+        _expect("INVALID_ARGUMENT", "BF16", server.infer, "identity_float64", [_input("x", x)])
+
+
+def infers_strings(addresses: Addresses) -> None:
+    """BYTES as texts and as any bytes; lengths beside them."""
+    with _connect(addresses) as server:
+        for words in (["one", "zwölf"], [b"\x00\xff", b""]):
+            result = server.infer("upper", [_input("text", np.array([words], dtype=object))])
+            raw = [word if isinstance(word, bytes) else word.encode() for word in words]
+            assert result.as_numpy("upper").tolist() == [[word.upper() for word in raw]]
+            assert result.as_numpy("length").tolist() == [[len(word) for word in raw]]
+
+
+def infers_non_finite_numbers(addresses: Addresses) -> None:
+    """NaN and infinities."""
+    x = np.array([[np.nan, np.inf, -np.inf]], np.float32)
+    with _connect(addresses) as server:
+        np.testing.assert_array_equal(server.infer("identity_float32", [_input("x", x)]).as_numpy("y"), x)
+
+
+def names_a_version(addresses: Addresses) -> None:
+    """The highest version unless one is named."""
+    with _connect(addresses) as server:
+        for asked, answered in (("", "2"), ("1", "1"), ("2", "2")):
+            response = server.infer("versioned", _one(1), model_version=asked).get_response()
+            assert response.model_version == answered
+
+
+def sends_parameters(addresses: Addresses) -> None:
+    """Priority, and parameters of the user's own that no model reads."""
+    a, b, inputs = _pair()
+    with _connect(addresses) as server:
+        for priority in (0, 1, 2, 3):
+            mine = {"mine": "x", "n": 1, "f": True}
+            result = server.infer("add_sub", inputs, priority=priority, parameters=mine)
+            np.testing.assert_array_equal(result.as_numpy("sum"), a + b)
 
 
 def infers_two_outputs_and_a_chosen_one(addresses: Addresses) -> None:

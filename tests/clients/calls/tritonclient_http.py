@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+import ml_dtypes
 import numpy as np
 import tritonclient.http as client
 from tests.clients.arrays import ARRAYS, as_text
@@ -179,20 +180,45 @@ def mixes_binary_and_json(addresses: Addresses) -> None:
 
 
 def compresses_both_ways(addresses: Addresses) -> None:
-    """gzip and deflate, of binary and JSON bodies."""
+    """gzip and deflate, of binary and JSON bodies; the answer really comes so."""
+    ids = np.arange(5000, dtype=np.int64).reshape(1, -1)
     for binary in (True, False):
-        a, b, inputs = _pair(binary)
-        outputs = [client.InferRequestedOutput("sum", binary_data=binary)]
+        outputs = [client.InferRequestedOutput("reversed", binary_data=binary)]
         with _connect(addresses) as server:
+            codings = _codings_of_answers(server)
             for algorithm in ("gzip", "deflate"):
                 result = server.infer(
-                    "add_sub",
-                    inputs,
+                    "reverse",
+                    [_input("ids", ids, binary)],
                     outputs=outputs,
                     request_compression_algorithm=algorithm,
                     response_compression_algorithm=algorithm,
                 )
-                np.testing.assert_array_equal(result.as_numpy("sum"), a + b)
+                np.testing.assert_array_equal(result.as_numpy("reversed"), ids[:, ::-1])
+        assert codings == ["gzip", "deflate"], (binary, codings)
+
+
+def _codings_of_answers(server: client.InferenceServerClient) -> list[str | None]:
+    """Filled as answers come; the client itself does not say."""
+    codings = []
+    post = server._client_stub.post
+
+    def recorded(*arguments: object, **options: object) -> object:
+        response = post(*arguments, **options)
+        codings.append(response.get("Content-Encoding"))
+        return response
+
+    server._client_stub.post = recorded
+    return codings
+
+
+def infers_bfloat16(addresses: Addresses) -> None:
+    """BF16 for a model of FP32, which answers as it is."""
+    x = np.array([[1.5, -2.0, 3e38]], ml_dtypes.bfloat16)
+    with _connect(addresses) as server:
+        result = server.infer("identity_float32", [_input("x", x)])
+        np.testing.assert_array_equal(result.as_numpy("y"), x.astype(np.float32))
+        _expect("400", "BF16", server.infer, "identity_float64", [_input("x", x)])
 
 
 def infers_strings(addresses: Addresses) -> None:
