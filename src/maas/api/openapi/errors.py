@@ -40,6 +40,11 @@ _LATER_HEADERS: Schema = {
     ),
     "Retry-After-Ms": answer_header("The same in milliseconds.", COUNT, required=False),
 }
+_READABLE_HEADER: Schema = {
+    "Accept-Encoding": answer_header(
+        "The encodings that are read, where it was one that is not.", TEXT, required=False
+    )
+}
 
 
 def error_responses(path: str, *, is_inference: bool = False) -> Schema:
@@ -85,6 +90,7 @@ def error_response(status: str, schema: str) -> Schema:
             **ID_HEADER,
             **_CODE_HEADER,
             **(_LATER_HEADERS if status == "503" else {}),
+            **(_READABLE_HEADER if status == "415" else {}),
             **(_VERSION_HEADERS if schema in (_PREDICT_ERROR, _INFER_ERROR, _V1_ERROR) else {}),
         },
         "content": json_content(ref(schema)),

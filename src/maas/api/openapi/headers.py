@@ -64,7 +64,13 @@ VERSION_HEADERS: Schema = {
     "X-Model-Digest": answer_header("SHA-256 of the version's manifest.", TEXT),
     "Server-Timing": answer_header("Milliseconds in queue, compute and in all.", TEXT),
 }
-ANSWER_HEADERS = {**VERSION_HEADERS, **ID_HEADER}
+_CODING_HEADERS: Schema = {
+    "Content-Encoding": answer_header(
+        "How the answer is compressed, for callers that accept it.", TEXT, required=False
+    ),
+    "Vary": answer_header("Beside it: `accept-encoding`.", TEXT, required=False),
+}
+ANSWER_HEADERS = {**VERSION_HEADERS, **ID_HEADER, **_CODING_HEADERS}
 RAW_HEADER: Schema = {
     RAW_SIZE: answer_header("Bytes of the JSON, where raw tensors stand behind it.", COUNT, required=False)
 }
