@@ -68,7 +68,8 @@ async def everything() -> AsyncIterator[Service]:
         Model(name="young"),
         Model(name="torn", broken="its manifest is torn"),
     )
-    async with serving(*models, allow_control=True) as service:
+    policies = {"models": {"two": {"versions": "highest"}, "padded": {"versions": ["1"]}}}
+    async with serving(*models, configuration=policies, allow_control=True) as service:
         assert service.gateway.registry.has_started
         service.live("young").state, service.live("young").reason = VersionState.LOADING, "it is loading"
         for live in service.gateway.registry.versions():

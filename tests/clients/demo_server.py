@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from tests.clients.environments import ROOT
+from tests.clients.models import CODE, publish_pair
 from tests.test_server import Server, serving
 
 GENERATED = ROOT / "build/clients/generated"
@@ -18,9 +19,11 @@ _MINUTES = 10
 
 @pytest.fixture(scope="module")
 def demo_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """The models are trained once, and kept below `build`."""
+    """The models are trained once, and kept below `build`; `add-sub`, which has two inputs and two outputs, is beside them."""
     maas("train", "--all", "--missing", "--repository", str(_MODELS))
-    with serving(_MODELS, tmp_path_factory.mktemp("demo")) as running:
+    if not (_MODELS / "add-sub").exists():
+        publish_pair(_MODELS, "add-sub")
+    with serving(_MODELS, tmp_path_factory.mktemp("demo"), allow_code=[CODE]) as running:
         yield running
 
 

@@ -76,16 +76,7 @@ def publish(repository: Path) -> None:
     for dtype, numpy_dtype in DTYPES.items():
         sample = np.array(SAMPLES.get(dtype, [[1, 2, 3]]), numpy_dtype)
         _store(repository, Identity, f"identity_{dtype}", {"x": f"{dtype}[batch, 3]"}, {"x": sample})
-    pairs = {"a": np.ones((1, 4), np.float32), "b": np.ones((1, 4), np.float32)}
-    both = {"sum": "float32[batch, 4]", "difference": "float32[batch, 4]"}
-    store(
-        repository,
-        AddSub,
-        name="add_sub",
-        inputs=dict.fromkeys("ab", "float32[batch, 4]"),
-        outputs=both,
-        sample=pairs,
-    )
+    publish_pair(repository, "add_sub")
     text = {"text": np.array([[b"a", b"b"]], dtype=object)}
     upper = {"upper": "bytes[batch, 2]", "length": "int32[batch, 2]"}
     store(repository, Upper, name="upper", inputs={"text": "bytes[batch, 2]"}, outputs=upper, sample=text)
@@ -107,6 +98,18 @@ def publish(repository: Path) -> None:
     _store(repository, Identity, "spare", one, ones)
     for version in ("1", "2"):
         _store(repository, Identity, "versioned", one, ones, version=version)
+
+
+def publish_pair(repository: Path, name: str) -> None:
+    """Two inputs, two outputs."""
+    store(
+        repository,
+        AddSub,
+        name=name,
+        inputs=dict.fromkeys("ab", "float32[batch, 4]"),
+        outputs={"sum": "float32[batch, 4]", "difference": "float32[batch, 4]"},
+        sample={"a": np.ones((1, 4), np.float32), "b": np.ones((1, 4), np.float32)},
+    )
 
 
 def _store(

@@ -22,6 +22,7 @@ from maas.types import TensorSpec, check_model_name, check_version_name
 
 _SERVED = {**dict.fromkeys([*SIGNATURES, "open", "double"], ("1",)), "spare": ("1", "2")}
 _KEPT_ONE_IN = 8  # of names that are not served
+_OF_OTHER_BODIES = ("content-encoding", "inference-header-content-length")
 _PATIENCE = 30.0  # seconds: a shorter deadline than this is not met by right
 
 
@@ -46,13 +47,17 @@ def map_case(context: HookContext, case: Case) -> Case:
     """Valid tensors become, as many as there are, those that the model takes; every other inference has them all, and so has every
     prediction by columns."""
     model = (case.path_parameters or {}).get("model")
-    is_known = model in SIGNATURES and case.meta.generation.mode.is_positive
+    is_positive = case.meta.generation.mode.is_positive
+    if is_positive:
+        _send_plainly(case)
+    is_known = model in SIGNATURES and is_positive and isinstance(case.body, dict)
     if is_known and case.path.endswith("/infer"):
         tensors = case.body["inputs"]
         if len(tensors) % 2 == 0:
             tensors[:] = [{"data": []} for _ in SIGNATURES[model]]
         for (name, declaration), tensor in zip(SIGNATURES[model].items(), tensors, strict=False):
-            tensor |= _fitting(TensorSpec.parse(name, declaration), tensor["data"])
+            tensor |= _fitting(TensorSpec.parse(name, declaration), tensor.get("data", []))
+            tensor.pop("parameters", None)
     if is_known and case.path.endswith(":predict") and not isinstance(case.body.get("inputs", []), list):
         # Lists stay as they were drawn.
         case.body["inputs"] = {name: _column(text) for name, text in SIGNATURES[model].items()}
@@ -82,6 +87,13 @@ def filter_failure(context: HookContext, failure: Failure, case: Case, response:
     with np.errstate(over="ignore"):
         doubled = np.array(case.body["x"], np.float32) * 2
     return bool(np.isfinite(doubled).all())
+
+
+def _send_plainly(case: Case) -> None:
+    """A body that is drawn is not compressed, and has nothing behind its JSON: no head says so."""
+    for name in [*(case.headers or {})]:
+        if name.lower() in _OF_OTHER_BODIES:
+            del case.headers[name]
 
 
 def _column(declaration: str) -> Any:

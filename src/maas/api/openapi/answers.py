@@ -49,8 +49,8 @@ _ANSWERS: dict[str, Schema] = {
 }
 _REQUESTS = {
     "POST /v2/repository/index": "RepositoryIndexRequest",
-    "POST /v2/repository/models/{model}/load": "RepositoryModelRequest",
-    "POST /v2/repository/models/{model}/unload": "RepositoryModelRequest",
+    "POST /v2/repository/models/{model}/load": "RepositoryLoadRequest",
+    "POST /v2/repository/models/{model}/unload": "RepositoryUnloadRequest",
 }
 _METRICS: Schema = {"text/plain": {"schema": TEXT}}
 
@@ -200,7 +200,13 @@ _CONFIG: dict[str, Schema] = {
         },
         optional=["dynamic_batching"],
     ),
-    "VersionPolicy": record({"all": record({})}),
+    "VersionPolicy": record(
+        {"all": ref("AllVersions"), "latest": ref("LatestVersions"), "specific": ref("SpecificVersions")},
+        optional=("all", "latest", "specific"),
+    ),
+    "AllVersions": record({}),
+    "LatestVersions": record({"num_versions": COUNT}),
+    "SpecificVersions": record({"versions": array(COUNT)}),
     "ConfigTensor": record({"name": TEXT, "data_type": TEXT, "dims": array(WHOLE)}),
     "DynamicBatching": record({"max_queue_delay_microseconds": COUNT}),
 }
@@ -243,8 +249,10 @@ _REPOSITORY: dict[str, Schema] = {
     "RepositoryIndexRequest": record(
         {"ready": described(FLAG, "Only those that are ready.")}, optional=["ready"]
     ),
-    "RepositoryModelRequest": record({"parameters": ref("RepositoryParameters")}, optional=["parameters"]),
-    "RepositoryParameters": parameters({"unload_dependents": FLAG}),
+    "RepositoryLoadRequest": record({"parameters": ref("LoadParameters")}, optional=["parameters"]),
+    "LoadParameters": parameters({}),
+    "RepositoryUnloadRequest": record({"parameters": ref("UnloadParameters")}, optional=["parameters"]),
+    "UnloadParameters": parameters({"unload_dependents": FLAG}),
 }
 
 _SCHEMAS = {**_NATIVE, **_LISTING, **_METADATA, **_CONFIG, **_STATISTICS, **_REPOSITORY}

@@ -24,7 +24,7 @@ def inference_schemas() -> dict[str, Schema]:
 
 def parameters(members: dict[str, Schema]) -> Schema:
     """Those that are known; of others the protocol says what they may be, and nobody heeds them."""
-    return {**record(members, optional=members), "additionalProperties": _PARAMETER}
+    return {**record(members, optional=members), "patternProperties": {"": _PARAMETER}}
 
 
 def _infer_schemas() -> dict[str, Schema]:
@@ -66,7 +66,9 @@ def _infer_schemas() -> dict[str, Schema]:
 
 
 _INFER_PARAMETERS: dict[str, Schema] = {
-    "timeout": described({**NUMBER, "exclusiveMinimum": 0}, "Microseconds that the answer may take."),
+    "timeout": described(
+        {**NUMBER, "minimum": 0}, "Microseconds that the answer may take; 0 for no limit of its own."
+    ),
     "priority": {
         "type": "integer",
         "minimum": 0,

@@ -70,7 +70,11 @@ def _infer_operation(path: str, operation_id: str) -> Schema:
     operation["parameters"].append(RAW_TERM)
     operation["requestBody"]["content"] |= _RAW
     answer = operation["responses"]["200"]
-    answer["content"] |= _RAW
+    # The schema is that of the JSON in front: with another one an SDK would have to ask of every answer which it is.
+    answer["content"][OCTETS] = {"schema": ref("InferResponse")}
+    answer["description"] = (
+        "The outputs. As octets, the JSON is what the schema says, and raw tensors stand behind it."
+    )
     answer["headers"] = {**ANSWER_HEADERS, **RAW_HEADER}
     return operation
 
