@@ -234,7 +234,7 @@ async def test_every_plain_route_is_documented() -> None:
         named = {("path", name) for name in re.findall(r"{(\w+)}", path)}
         terms = {"X-Request-Id"}
         if is_inference:
-            terms |= {"X-Request-Timeout", "X-Request-Priority", "Content-Encoding"}
+            terms |= {"X-Request-Timeout", "X-Request-Priority", "Content-Encoding", "Accept-Encoding"}
         if path.endswith("/infer"):
             terms.add("Inference-Header-Content-Length")
         assert given == named | {("header", name) for name in terms}, path

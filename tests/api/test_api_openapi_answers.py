@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import json
 import re
+import zlib
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -172,16 +173,39 @@ async def test_raw_tensors_are_what_the_document_says() -> None:
 
 
 @inference
+@pytest.mark.parametrize("coding", ["gzip", "deflate"])
 @in_loop
-async def test_compressed_body_is_what_the_document_says(path: str) -> None:
-    """Each encoding of the document is read."""
+async def test_compression_is_what_the_document_says(path: str, coding: str) -> None:
+    """Each coding of the document is read, and one that is asked for is given; of another the answer says which are read."""
+    compress = {"gzip": gzip.compress, "deflate": zlib.compress}[coding]
+    body = compress(json.dumps(REQUESTS[path][1]).encode())
     async with serving() as service:
         documented = await Documented.of(service)
-        assert "gzip" in documented.document["components"]["schemas"]["ContentEncoding"]["enum"]
-        body = gzip.compress(json.dumps(REQUESTS[path][1]).encode())
-        answer = await service.post(path, body, headers={"Content-Encoding": "gzip"})
+        operation = operation_of(documented, path)
+        headers = {"Content-Encoding": coding, "Accept-Encoding": coding}
+        answer = await service.post(path, body, headers=headers)
+        refused = await service.post(path, body, headers={"Content-Encoding": "br"})
+        documented.check(operation, answer)
+        documented.check(operation, refused)
+    assert coding in documented.document["components"]["schemas"]["ContentEncoding"]["enum"]
+    assert (answer.status_code, answer.headers["content-encoding"]) == (200, coding)
+    assert (refused.status_code, refused.headers["accept-encoding"]) == (415, "gzip, deflate")
+
+
+@pytest.mark.parametrize("member", ["instances", "inputs"])
+@in_loop
+async def test_both_forms_of_v1_are_what_the_document_says(member: str) -> None:
+    """Rows and columns, and bytes as base64: the request is valid, and so is its answer."""
+    words = {"text": "bytes[batch]"}
+    model = Model(inputs=words, outputs=words, function=dict)
+    operation = "POST /v1/models/{model}:predict"
+    body = {member: ["one", {"b64": "/w=="}]}
+    async with serving(model) as service:
+        documented = await Documented.of(service)
+        answer = await service.post(path_of(operation), body)
         assert answer.status_code == 200
-        documented.check(operation_of(documented, path), answer)
+        documented.request_validator(operation).validate(body)
+        documented.check(operation, answer)
 
 
 def operation_of(documented: Documented, path: str) -> str:

@@ -166,10 +166,12 @@ def speaks_open_inference(client: Client) -> None:
 
 
 def speaks_version_1(client: Client) -> None:
-    for body in (V1Instances(instances=[ROW, ROW]), V1Inputs(inputs=[ROW, ROW])):
-        answer = v1_predict.sync("longley", client=client, body=body)
-        assert isinstance(answer, V1Response)
-        agree(answer.predictions, [EMPLOYMENT] * 2)
+    rows = v1_predict.sync("longley", client=client, body=V1Instances(instances=[ROW, ROW]))
+    columns = v1_predict.sync("longley", client=client, body=V1Inputs(inputs=[ROW, ROW]))
+    assert isinstance(rows, V1Response)
+    assert isinstance(columns, V1Response)
+    agree(rows.predictions, [EMPLOYMENT] * 2)
+    agree(columns.outputs, [EMPLOYMENT] * 2)
     told = v1_predict.sync("longley", client=client, body=V1Instances(instances=[[1.0]]))
     assert isinstance(told, V1Error)
     assert "features" in told.error

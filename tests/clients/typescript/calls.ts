@@ -87,7 +87,7 @@ async function speaksVersion1(): Promise<void> {
   const bodies: components["schemas"]["V1Request"][] = [{ instances: [row, row] }, { inputs: [row, row] }];
   for (const body of bodies) {
     const { data } = await client.POST("/v1/models/{model}:predict", { params: { path }, body });
-    const predictions = data?.predictions;
+    const predictions = "instances" in body ? data?.predictions : data?.outputs;
     assert(Array.isArray(predictions) && predictions.length === 2);
     isNear(predictions[0], 60055.65997024028);
   }

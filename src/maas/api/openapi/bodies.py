@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from maas.api.codings import ENCODINGS
+from maas.api.codings import DEFLATE, GZIP
 from maas.api.oip.datatypes import BF16, DATATYPES
 from maas.api.oip.infer import MAX_ID
 from maas.api.openapi.headers import ENCODING, PRIORITY
@@ -16,7 +16,7 @@ _PARAMETER: Schema = {"type": ["string", "number", "boolean"]}
 def inference_schemas() -> dict[str, Schema]:
     return {
         PRIORITY: {"type": "string", "enum": list(PRIORITIES)},
-        ENCODING: {"type": "string", "enum": sorted(ENCODINGS)},
+        ENCODING: {"type": "string", "enum": [DEFLATE, GZIP]},
         **_infer_schemas(),
         **_v1_schemas(),
     }
@@ -80,15 +80,16 @@ _INFER_PARAMETERS: dict[str, Schema] = {
 
 
 def _v1_schemas() -> dict[str, Schema]:
+    """Bytes may be `{"b64": "…"}` wherever they stand, both ways."""
     rows = array({}, minItems=1, description="A value for each row, or an object of all inputs by name.")
     columns: Schema = {"description": "The one input, or an object of all by name."}
-    predictions: Schema = {"description": "Of rows: a value of the one output for each, or an object of all."}
-    outputs: Schema = {"description": "Of columns: the one output, or an object of all by name."}
+    answer: dict[str, Schema] = {
+        "predictions": {"description": "To `instances`: the one output, or an object of all for each row."},
+        "outputs": {"description": "To `inputs`: the one output, or an object of all by name."},
+    }
     return {
         "V1Instances": record({"instances": rows}),
         "V1Inputs": record({"inputs": columns}),
         "V1Request": {"oneOf": [ref("V1Instances"), ref("V1Inputs")]},
-        "V1Predictions": record({"predictions": predictions}),
-        "V1Outputs": record({"outputs": outputs}),
-        "V1Response": {"oneOf": [ref("V1Predictions"), ref("V1Outputs")]},
+        "V1Response": {**record(answer, optional=answer), "minProperties": 1, "maxProperties": 1},
     }

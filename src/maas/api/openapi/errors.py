@@ -5,7 +5,7 @@ Each dialect has a body of its own, so that a response is described once for eac
 
 from __future__ import annotations
 
-from maas.api.openapi.headers import ID_HEADER, VERSION_HEADERS, answer_header
+from maas.api.openapi.headers import ID_HEADER, READABLE_HEADER, VERSION_HEADERS, answer_header
 from maas.api.openapi.schema import COUNT, TEXT, Schema, json_content, record, ref
 
 _PREDICT_ERROR = "PredictError"
@@ -40,11 +40,7 @@ _LATER_HEADERS: Schema = {
     ),
     "Retry-After-Ms": answer_header("The same in milliseconds.", COUNT, required=False),
 }
-_READABLE_HEADER: Schema = {
-    "Accept-Encoding": answer_header(
-        "The encodings that are read, where it was one that is not.", TEXT, required=False
-    )
-}
+_HEADERS_BY_STATUS = {"415": READABLE_HEADER, "503": _LATER_HEADERS}
 
 
 def error_responses(path: str, *, is_inference: bool = False) -> Schema:
@@ -89,8 +85,7 @@ def error_response(status: str, schema: str) -> Schema:
         "headers": {
             **ID_HEADER,
             **_CODE_HEADER,
-            **(_LATER_HEADERS if status == "503" else {}),
-            **(_READABLE_HEADER if status == "415" else {}),
+            **_HEADERS_BY_STATUS.get(status, {}),
             **(_VERSION_HEADERS if schema in (_PREDICT_ERROR, _INFER_ERROR, _V1_ERROR) else {}),
         },
         "content": json_content(ref(schema)),

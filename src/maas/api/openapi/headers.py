@@ -50,6 +50,11 @@ TERMS = [
     ),
     ID,
     _request_header("Content-Encoding", "How the body is compressed, if it is.", ref(ENCODING)),
+    _request_header(
+        "Accept-Encoding",
+        "How the answer may be compressed. One coding alone asks for it; of a list large JSON is compressed.",
+        TEXT,
+    ),
 ]
 RAW_SIZE = "Inference-Header-Content-Length"
 RAW_TERM = _request_header(
@@ -65,12 +70,15 @@ VERSION_HEADERS: Schema = {
     "Server-Timing": answer_header("Milliseconds in queue, compute and in all.", TEXT),
 }
 _CODING_HEADERS: Schema = {
-    "Content-Encoding": answer_header(
-        "How the answer is compressed, for callers that accept it.", TEXT, required=False
-    ),
-    "Vary": answer_header("Beside it: `accept-encoding`.", TEXT, required=False),
+    "Content-Encoding": answer_header("How the body is compressed, if it is.", ref(ENCODING), required=False),
+    "Vary": answer_header("`accept-encoding` where the body is compressed.", TEXT, required=False),
 }
 ANSWER_HEADERS = {**VERSION_HEADERS, **ID_HEADER, **_CODING_HEADERS}
+READABLE_HEADER: Schema = {
+    "Accept-Encoding": answer_header(
+        "How a body may be compressed, where it is compressed in another way.", TEXT, required=False
+    )
+}
 RAW_HEADER: Schema = {
     RAW_SIZE: answer_header("Bytes of the JSON, where raw tensors stand behind it.", COUNT, required=False)
 }
