@@ -271,6 +271,24 @@ def _halve(tensors: Tensors) -> Tensors:
 
 
 @in_loop
+async def test_order_does_not_tell_which_version_came_first() -> None:
+    """A model that is loaded later stands where it would have stood, so that the same models have the same document."""
+    models = (Model(name="b"), Model(name="a", version="2"), Model(name="a", version="1"))
+    texts = []
+    async with serving(*models) as service:
+        texts.append((await service.get("/openapi.json")).text)
+        registry = service.gateway.registry
+        for name, version in (("a", "1"), ("a", "2")):
+            registry.unload(name, version)
+        texts.append((await service.get("/openapi.json")).text)
+        for name, version in (("a", "2"), ("a", "1")):
+            registry.load(name, version).state = VersionState.READY
+        texts.append((await service.get("/openapi.json")).text)
+    assert "/predict/a" not in texts[1]
+    assert texts[2] == texts[0]
+
+
+@in_loop
 async def test_document_is_made_once_for_a_state() -> None:
     """The document is not made again while nothing has changed."""
     async with serving() as service:

@@ -59,9 +59,10 @@ def _document(app: FastAPI, gateway: Gateway) -> Schema:
 
 
 def _add_versions(paths: Schema, schemas: Schema, registry: Registry) -> None:
-    """The typed operations of all that are ready. The others have their names too, which are the same before and after."""
+    """The typed operations of all that are ready, in an order that does not tell which came first. The others have their names
+    too, which are the same before and after."""
     operations = [operation["operationId"] for methods in paths.values() for operation in methods.values()]
-    versions = registry.versions()
+    versions = sorted(registry.versions(), key=lambda live: live.labels)
     names = names_of(versions, schemas, operations)
     for live in versions:
         if live.state is VersionState.READY:
