@@ -27,9 +27,10 @@ LAYERS = (
     ("maas.config",),
     ("maas.types",),
     ("maas.elements",),
+    ("maas.dtypes",),
     ("maas.errors",),
 )
-GROUND = ("maas.tensors", "maas.types", "maas.elements", "maas.errors")
+GROUND = ("maas.tensors", "maas.types", "maas.elements", "maas.dtypes", "maas.errors")
 LEVEL = {package: level for level, packages in enumerate(LAYERS) for package in packages}
 MAY_KNOW_EACH_OTHER = {
     ("maas.cli", "maas.server"),

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from maas.dtypes import float_info, is_float
+
 Scalar = bool | int | float | str
 """An element as JSON has it; of `bytes`, a text."""
 
@@ -32,6 +34,6 @@ def element_of(dtype: np.dtype[Any], value: Scalar) -> Scalar | bytes | None:
     if kind in "iu":
         info = np.iinfo(dtype)
         return int(value) if info.min <= value <= info.max and value == int(value) else None
-    if kind == "f":
-        return float(value) if abs(value) <= float(np.finfo(dtype).max) else None
+    if is_float(dtype):
+        return float(value) if abs(value) <= float(float_info(dtype).max) else None
     return None

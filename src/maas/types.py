@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from maas.dtypes import DTYPES
 from maas.elements import Scalar, element_of, read_element
 from maas.errors import InvalidRequest
 
@@ -30,17 +31,8 @@ _TENSOR_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}", re.ASCII)
 _DIMENSION_NAME = re.compile(r"[a-z_][a-z0-9_]{0,31}", re.ASCII)
 _DECLARATION = re.compile(r"\s*([a-z0-9]+)\s*\[([^\[\]]*)\]\s*(?:=(.*))?", re.DOTALL)
 
-# The element types a tensor may declare. `bytes` elements are Python `bytes` in an array of dtype object.
-DTYPES: Mapping[str, np.dtype] = {
-    name: np.dtype("object" if name == "bytes" else name)
-    for name in (
-        "bool", "uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64",
-        "float16", "float32", "float64", "bytes",
-    )
-}  # fmt: skip
-
 Array = npt.NDArray[Any]
-"""An array of any of the dtypes above."""
+"""An array of any of the known dtypes."""
 
 Tensors = Mapping[str, Array]
 """Arrays by tensor name, as they travel between a dialect, a batcher and a runner."""
@@ -384,6 +376,7 @@ class Tolerance:
 # float32: torch itself differs by some 2e-7 between batch sizes, and kernels differ more between machines.
 DEFAULT_TOLERANCES: Mapping[str, Tolerance] = {
     "float16": Tolerance(relative=1e-2, absolute=1e-3),
+    "bfloat16": Tolerance(relative=5e-2, absolute=1e-2),
     "float32": Tolerance(relative=1e-4, absolute=1e-5),
     "float64": Tolerance(relative=1e-9, absolute=1e-12),
 }

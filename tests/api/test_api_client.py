@@ -12,12 +12,13 @@ import pytest
 from tests.api.harness import Model, Service, in_loop, serving
 
 from maas.client import AsyncClient, Prediction, raw
+from maas.dtypes import DTYPES, float_info, is_float
 from maas.errors import InvalidRequest, MaasError, ModelFailed, QueueFull
 from maas.types import Tensors
 
 NUMBERS = [
     *("bool", "uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64"),
-    *("float16", "float32", "float64"),
+    *("float16", "bfloat16", "float32", "float64"),
 ]
 
 
@@ -66,14 +67,14 @@ async def both_ways(service: Service, inputs: dict[str, Any]) -> tuple[Predictio
 @in_loop
 async def test_every_dtype_comes_back_as_by_json(dtype: str) -> None:
     """Raw both ways, to the greatest and the least of the type; the answer has the dtype and the values of JSON's."""
-    kind = np.dtype(dtype).kind
-    info = np.finfo(dtype) if kind == "f" else None if kind == "b" else np.iinfo(dtype)
+    kind = DTYPES[dtype]
+    info = float_info(kind) if is_float(kind) else None if dtype == "bool" else np.iinfo(dtype)
     rows = [[1, 0, 1]] if info is None else [[info.max, info.min, 1]]
     async with serving(mirror(dtype)) as service:
-        by_raw, by_json, paths = await both_ways(service, {"x": np.array(rows, dtype)})
+        by_raw, by_json, paths = await both_ways(service, {"x": np.array(rows, kind)})
     assert paths == ["/models/double", "/v2/models/double/infer", "/predict/double"]
     assert by_raw.outputs["y"].dtype == by_json.outputs["y"].dtype
-    assert np.array_equal(by_raw.outputs["y"].astype(dtype), by_json.outputs["y"].astype(dtype))
+    assert np.array_equal(by_raw.outputs["y"].astype(kind), by_json.outputs["y"].astype(kind))
     assert by_raw.model_version == by_json.model_version == "double/1"
     assert by_raw.digest == by_json.digest
     assert {"queue", "compute", "total"} <= by_raw.timings.keys()
@@ -98,6 +99,7 @@ async def test_single_sample_is_answered_as_one() -> None:
     [
         ("float32", np.array([[np.nan, 1.0, 2.0]])),
         ("float32", np.array([[1e300, 1.0, 2.0]])),
+        ("bfloat16", np.array([[3.4e38, 1.0, 2.0]])),
         ("int32", np.array([[1 << 40, 1, 2]])),
         ("int32", np.array([[1.5, 1.0, 2.0]])),
         ("int32", np.array([[True, False, True]])),

@@ -11,6 +11,7 @@ INTEGERS = Model(inputs={"x": "int8[batch, 2]"}, outputs={"y": "int8[batch, 2]"}
 UNSIGNED = Model(inputs={"x": "uint64[batch]"}, outputs={"y": "uint64[batch]"})
 LONG = Model(inputs={"x": "int64[batch]"}, outputs={"y": "int64[batch]"})
 HALF = Model(inputs={"x": "float16[batch]"}, outputs={"y": "float16[batch]"})
+BRAIN = Model(inputs={"x": "bfloat16[batch]"}, outputs={"y": "bfloat16[batch]"})
 TEXT = Model(inputs={"x": "bytes[batch]"}, outputs={"y": "bytes[batch]"})
 FLAGS = Model(inputs={"x": "bool[batch]"}, outputs={"y": "bool[batch]"})
 BOUNDED = Model(
@@ -56,6 +57,7 @@ CASES = {
     "2^64 for uint64": (UNSIGNED, {"x": [2**64]}, ["'x' at [0]", "expected uint64"]),
     "float32 overflow": (PAIRS, {"x": [1, 1e39]}, ["'x' at [1]", "1e+39", "overflows float32"]),
     "float16 overflow": (HALF, {"x": [65520]}, ["'x' at [0]", "65520", "overflows float16"]),
+    "bfloat16 overflow": (BRAIN, {"x": [1, 3.4e38]}, ["'x' at [1]", "3.4e+38", "overflows bfloat16"]),
     "ragged by length": (PAIRS, {"x": [[1, 2], [3]]}, ["'x' is ragged", "lists of 1 and of 2", "axis 1"]),
     "ragged by kind": (PAIRS, {"x": [[1, 2], 3]}, ["'x' is ragged", "mixed at axis 1"]),
     "empty batch": (LONG, {"x": []}, ["'x'", "batch = 0", "at least 1"]),

@@ -18,7 +18,7 @@ async def test_configuration_leaves_out_the_batch(version: str) -> None:
     """Dimensions are those of a row where all tensors are batched along their first axis."""
     model = Model(
         inputs={"x": "float32[batch, 2]", "t": "bytes[batch]"},
-        outputs={"y": "float16[batch, 3]"},
+        outputs={"y": "float16[batch, 3]", "z": "bfloat16[batch, 3]"},
         max_batch_size=7,
     )
     async with serving(model) as service:
@@ -29,7 +29,10 @@ async def test_configuration_leaves_out_the_batch(version: str) -> None:
         {"name": "x", "data_type": "TYPE_FP32", "dims": [2], "optional": False},
         {"name": "t", "data_type": "TYPE_STRING", "dims": [], "optional": False},
     ]
-    assert config["output"] == [{"name": "y", "data_type": "TYPE_FP16", "dims": [3]}]
+    assert config["output"] == [
+        {"name": "y", "data_type": "TYPE_FP16", "dims": [3]},
+        {"name": "z", "data_type": "TYPE_BF16", "dims": [3]},
+    ]
     assert config["version_policy"] == {"all": {}}
     assert config["dynamic_batching"]["max_queue_delay_microseconds"] >= 0
 

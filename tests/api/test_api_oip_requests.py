@@ -138,12 +138,47 @@ async def test_bf16_is_read_for_float32() -> None:
 
 
 @in_loop
-async def test_bf16_is_for_float32_alone() -> None:
-    """Of the other dtypes none holds every number that BF16 has."""
+async def test_bf16_is_for_bfloat16_and_float32_alone() -> None:
+    """Of the other dtypes none holds every number that BF16 has; and bfloat16 holds not every one of FP32."""
     model = Model(inputs={"x": "float16[batch, 2]"}, outputs={"y": "float16[batch, 2]"})
     async with serving(model) as service:
         answer = await service.infer({"inputs": [{**PLAIN, "datatype": "BF16"}]})
+    async with serving(
+        Model(inputs={"x": "bfloat16[batch, 2]"}, outputs={"y": "bfloat16[batch, 2]"})
+    ) as service:
+        wide = await service.infer({"inputs": [PLAIN]})
     assert (answer.status_code, "expected FP16" in answer.json()["error"]) == (400, True)
+    assert (wide.status_code, "expected BF16" in wide.json()["error"]) == (400, True)
+
+
+@in_loop
+async def test_bfloat16_model_speaks_bf16() -> None:
+    """In JSON and raw, both ways; the metadata names it; one raw tensor may be the whole body."""
+    bits = (X.view(np.uint32) >> 16).astype("<u2").tobytes()
+    declared = "bfloat16[batch, 2]"
+    model = Model(
+        inputs={"x": declared},
+        outputs={"y": declared},
+        function=lambda x: {"y": x["x"] * x["x"].dtype.type(2)},
+    )
+    asked_raw = {"inputs": [entry("x", "BF16", X, bits)], "parameters": {"binary_data_output": True}}
+    async with serving(model) as service:
+        metadata = (await service.get("/v2/models/double")).json()
+        plain = await service.infer({"inputs": [{**PLAIN, "datatype": "BF16", "data": [0.1, 3]}]})
+        over = await service.infer({"inputs": [{**PLAIN, "datatype": "BF16", "data": [1, 3.4e38]}]})
+        head, raw = cut(await ask(service, asked_raw, bits))
+        lone = await service.infer(bits, headers={"Inference-Header-Content-Length": "0"})
+    assert [tensor["datatype"] for tensor in (*metadata["inputs"], *metadata["outputs"])] == ["BF16", "BF16"]
+    assert plain.json()["outputs"] == [
+        {"name": "y", "datatype": "BF16", "shape": [1, 2], "data": [0.20019531, 6.0]}
+    ]
+    assert (over.status_code, "overflows bfloat16" in over.json()["error"]) == (400, True)
+    assert (head["outputs"][0]["datatype"], head["outputs"][0]["parameters"]) == (
+        "BF16",
+        {"binary_data_size": 8},
+    )
+    doubled = ((2 * X).view(np.uint32) >> 16).astype("<u2").tobytes()
+    assert raw == cut(lone)[1] == doubled
 
 
 @given(st.binary(min_size=2, max_size=64).filter(lambda raw: len(raw) % 2 == 0))

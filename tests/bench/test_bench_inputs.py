@@ -12,8 +12,9 @@ from safetensors.numpy import save_file
 
 from maas.bench.dialects import Protocol, datatype, dtype_of, encode_body
 from maas.bench.inputs import Field, Form, generate, in_rows, parse_example, read_file
+from maas.dtypes import DTYPES
 from maas.errors import InvalidRequest
-from maas.types import DTYPES, Bounds, Tensors
+from maas.types import Bounds, Tensors
 
 TOKENS = Form(
     (Field("ids", "int64", ("batch", "seq")), Field("mask", "bool", ("batch", "seq"))),
@@ -141,8 +142,13 @@ def test_binary_tensors_stand_behind_the_json_in_their_order() -> None:
 def test_every_dtype_has_its_word() -> None:
     """The protocol's, there and back."""
     assert [dtype_of(datatype(dtype)) for dtype in DTYPES] == list(DTYPES)
-    assert (datatype("float16"), datatype("uint8"), datatype("bytes")) == ("FP16", "UINT8", "BYTES")
-    assert dtype_of("BF16") is None
+    assert [datatype(name) for name in ("float16", "bfloat16", "uint8", "bytes")] == [
+        "FP16",
+        "BF16",
+        "UINT8",
+        "BYTES",
+    ]
+    assert dtype_of("FP8") is None
 
 
 def test_an_example_of_another_model_is_refused() -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 from tests.versions import store
 
-from maas.types import DTYPES, Bounds, Tensors
+from maas.dtypes import DTYPES
+from maas.types import Bounds, Tensors
 
 CODE = "tests.clients"  # what the server must allow to be imported
 SAMPLES: dict[str, list[list[object]]] = {

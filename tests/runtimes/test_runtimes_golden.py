@@ -14,6 +14,7 @@ from hypothesis.extra import numpy as hnp
 from safetensors.numpy import save_file
 from tests.values import values_of
 
+from maas.dtypes import DTYPES
 from maas.errors import BadArtifact, ModelFailed
 from maas.runtimes.golden import (
     GOLDEN,
@@ -23,7 +24,7 @@ from maas.runtimes.golden import (
     save_golden,
 )
 from maas.runtimes.self_test import self_test, stack_inputs
-from maas.types import DEFAULT_TOLERANCES, DTYPES, Array, Bounds, Signature, Tensors, Tolerance
+from maas.types import DEFAULT_TOLERANCES, Array, Bounds, Signature, Tensors, Tolerance
 
 PAIRS = Signature.parse({"x": "float32[batch, 2]"}, {"y": "float32[batch, 2]"}, {})
 

@@ -259,7 +259,7 @@ def test_an_unreadable_file_is_told_without_its_path(
 
 
 def test_an_output_that_no_array_can_hold_is_named() -> None:
-    """NumPy has no bfloat16: the model's failure names the output and its type."""
-    runner = TorchRunner(lambda x: x.bfloat16(), ("x",), ("y",), torch.device("cpu"))
-    with pytest.raises(ModelFailed, match=r"output 'y' is torch\.bfloat16"):
+    """NumPy has no float8: the model's failure names the output and its type."""
+    runner = TorchRunner(lambda x: x.to(torch.float8_e5m2), ("x",), ("y",), torch.device("cpu"))
+    with pytest.raises(ModelFailed, match=r"output 'y' is torch\.float8_e5m2"):
         runner.run({"x": np.ones(2, np.float32)})

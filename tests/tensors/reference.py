@@ -6,10 +6,11 @@ import math
 import struct
 from typing import Any
 
-from maas.types import DTYPES, MAX_RANK
+from maas.dtypes import DTYPES
+from maas.types import MAX_RANK
 
 INTEGERS = [name for name, dtype in DTYPES.items() if dtype.kind in "iu"]
-FLOATS = [name for name, dtype in DTYPES.items() if dtype.kind == "f"]
+FLOATS = [name for name in DTYPES if "float" in name]
 
 
 class NoTensor(Exception):
@@ -54,8 +55,19 @@ def element(value: Any, dtype: str, allow_non_finite: bool) -> Any:
         if not allow_non_finite:
             raise NoTensor
         return value
-    code = {"float16": "<e", "float32": "<f", "float64": "<d"}[dtype]
+    code = {"float16": "<e", "bfloat16": "<f", "float32": "<f", "float64": "<d"}[dtype]
     try:
-        return struct.unpack(code, struct.pack(code, value))[0]
+        written = struct.pack(code, value)
     except (OverflowError, struct.error):
         raise NoTensor from None
+    return struct.unpack(code, upper_half(written) if dtype == "bfloat16" else written)[0]
+
+
+def upper_half(single: bytes) -> bytes:
+    """The nearest float32 whose lower half is zero, which is a bfloat16; of two the one that ends in an even bit."""
+    bits = int.from_bytes(single, "little")
+    upper, lower = bits >> 16, bits & 0xFFFF
+    upper += lower > 0x8000 or (lower == 0x8000 and upper & 1)
+    if upper & 0x7F80 == 0x7F80:
+        raise NoTensor
+    return (upper << 16).to_bytes(4, "little")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from maas.dtypes import DTYPES, float_info
 from maas.errors import InvalidRequest, ModelFailed
 from maas.tensors.check import check_finite, check_inputs, check_outputs
 from maas.types import Bounds, Signature, Tensors
@@ -110,11 +111,11 @@ def test_an_output_of_bytes_holds_bytes() -> None:
         check_outputs(signature, {"y": np.array([b"a", "b"], dtype=object)}, 2)
 
 
-@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
 @pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
 def test_non_finite_outputs_are_named(dtype: str, wrong: float) -> None:
     """NaN and both infinities are found wherever they stand; the code tells them from other failures."""
-    array = np.zeros((2, 3), dtype)
+    array = np.full((2, 3), float_info(DTYPES[dtype]).max, DTYPES[dtype])
     check_finite(array, "y")
     array[1, 2] = wrong
     with pytest.raises(ModelFailed, match="output 'y' holds NaN or infinity") as caught:

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from tests.tensors.reference import FLOATS, INTEGERS, NoTensor, reference
 from tests.tensors.values import anything, leaves, rectangles
 
+from maas.dtypes import DTYPES, float_info
 from maas.errors import InvalidRequest, ModelFailed
 from maas.tensors.nested import decode, encode
-from maas.types import DTYPES, TensorSpec
+from maas.types import TensorSpec
 
 NUMBERS = [*INTEGERS, *FLOATS]
 
@@ -39,7 +40,7 @@ def sign(a: float, e: float) -> bool:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("allow_non_finite", [False, True], ids=["finite", "any number"])
-@settings(max_examples=40, deadline=None)  # of each of twenty-six
+@settings(max_examples=40, deadline=None)  # of each of twenty-eight
 @given(value=anything)
 def test_decoding_agrees_with_the_reference(dtype: str, allow_non_finite: bool, value: Any) -> None:
     """A value decodes to exactly the shape and elements that a plain walk finds, or both refuse it."""
@@ -60,11 +61,11 @@ def test_decoding_agrees_with_the_reference(dtype: str, allow_non_finite: bool, 
 @pytest.mark.parametrize("dtype", NUMBERS)
 def test_the_extremes_of_a_type_decode_and_one_beyond_is_refused(dtype: str) -> None:
     """The least and the greatest number of a type are exact; the next one overflows and is named."""
-    info: Any = np.iinfo(dtype) if dtype in INTEGERS else np.finfo(dtype)
+    info: Any = np.iinfo(dtype) if dtype in INTEGERS else float_info(DTYPES[dtype])
     least, most = info.min.item() if dtype in FLOATS else info.min, info.max
     most = most.item() if dtype in FLOATS else most
     assert decode([least, most], spec(dtype)).tolist() == [least, most]
-    beyond = most + 1 if dtype in INTEGERS else (10**400 if dtype == "float64" else most * 1.001)
+    beyond = most + 1 if dtype in INTEGERS else (10**400 if dtype == "float64" else most * 1.003)
     with pytest.raises(InvalidRequest, match=rf"'x' at \[1\]\[0\] is .*, which overflows {dtype}"):
         decode([[0], [beyond]], spec(dtype))
 
@@ -84,6 +85,10 @@ def test_the_extremes_of_a_type_decode_and_one_beyond_is_refused(dtype: str) -> 
         ([1], "bytes", r"input 'x' at \[0\] is number 1; expected bytes"),
         (["\ud800"], "bytes", r"input 'x' at \[0\] holds a lone surrogate"),
         ([math.nan], "float32", r"input 'x' at \[0\] is nan; the model takes finite numbers"),
+        ([3.4e38], "bfloat16", r"input 'x' at \[0\] is 3.4e\+38, which overflows bfloat16"),
+        ([1e39], "bfloat16", r"input 'x' at \[0\] is 1e\+39, which overflows bfloat16"),
+        ([10**400], "bfloat16", r"input 'x' at \[0\] is 1000.*, which overflows bfloat16"),
+        ([-math.inf], "bfloat16", r"input 'x' at \[0\] is -inf; the model takes finite numbers"),
         (256, "uint8", "input 'x' is 256, which overflows uint8"),
         (-1, "uint64", "input 'x' is -1, which overflows uint64"),
     ],
@@ -129,7 +134,7 @@ def written(array: np.ndarray) -> Any:
 @pytest.mark.parametrize("shape", [(), (3,), (0,), (2, 0, 3), (2, 3)])
 def test_encoding_writes_the_nested_lists_of_an_array(dtype: str, shape: tuple[int, ...]) -> None:
     """What is written is the array's own nested lists, whatever its type, rank and layout."""
-    array = np.arange(math.prod(shape)).reshape(shape).astype(dtype)
+    array = np.arange(math.prod(shape)).reshape(shape).astype(DTYPES[dtype])
     assert written(array) == array.tolist()
     assert written(array.T) == array.T.tolist()
 
@@ -147,12 +152,14 @@ def test_bytes_that_are_no_text_fail_as_the_model_s_output() -> None:
         encode(np.array([b"\xff"], dtype=object), "y")
 
 
-@pytest.mark.parametrize("dtype", ["bool", "uint8", "int64", "uint64", "float32", "float64", "bytes"])
+@pytest.mark.parametrize(
+    "dtype", ["bool", "uint8", "int64", "uint64", "float16", "bfloat16", "float32", "float64", "bytes"]
+)
 @settings(deadline=None)
 @given(data=st.data())
 def test_what_is_encoded_decodes_to_itself(dtype: str, data: st.DataObject) -> None:
     """An array that is written as JSON and read again is the same array."""
-    kind = {"b": "bool", "f": "float", "O": "text"}.get(DTYPES[dtype].kind, "int")
+    kind = {"b": "bool", "f": "float", "V": "float", "O": "text"}.get(DTYPES[dtype].kind, "int")
     value = data.draw(rectangles(leaves[kind]))
     try:
         array = decode(value, spec(dtype))

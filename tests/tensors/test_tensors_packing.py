@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from tests.values import values_of
 
+from maas.dtypes import DTYPES
 from maas.tensors.packing import ALIGNMENT, Column, Place, plan, read, write
-from maas.types import DTYPES, Array
+from maas.types import Array
 
 OBJECT = np.dtype(object)
 

@@ -12,7 +12,6 @@ from maas.types import clip
 
 GZIP, DEFLATE = "gzip", "deflate"
 _NAMES = {"gzip": GZIP, "x-gzip": GZIP, "deflate": DEFLATE}
-ENCODINGS = frozenset(_NAMES)
 _IDENTITY = "identity"
 _ANY = "*"
 _MOST = 4  # codings on top of each other

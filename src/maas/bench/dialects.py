@@ -16,7 +16,8 @@ import orjson
 
 from maas.bench.inputs import Field, Form
 from maas.client.wire import encode, encode_inputs
-from maas.types import DTYPES, Array, Tensors
+from maas.dtypes import DTYPES
+from maas.types import Array, Tensors
 
 
 class Protocol(StrEnum):
@@ -51,7 +52,7 @@ def encode_body(protocol: Protocol, form: Form, tensors: Tensors) -> Body:
 
 def datatype(dtype: str) -> str:
     """The Open Inference Protocol's word: `FP32` for `float32`."""
-    return dtype.upper().replace("FLOAT", "FP")
+    return dtype.upper().replace("BFLOAT", "BF").replace("FLOAT", "FP")
 
 
 def dtype_of(word: str) -> str | None:

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from maas.client.wire import decode
+from maas.dtypes import DTYPES, is_float
 from maas.errors import InvalidRequest
-from maas.types import BATCH, DTYPES, Array, Bounds, Tensors
+from maas.types import BATCH, Array, Bounds, Tensors
 
 _LONGEST = 128  # of a variable dimension whose maximum is not declared
 _TEXT = 12  # characters
@@ -65,8 +66,8 @@ def _values(
     each: Field, lengths: Mapping[str, int], generator: np.random.Generator, like: Tensors | None
 ) -> Array:
     shape = tuple(dim if isinstance(dim, int) else lengths[dim] for dim in each.dims)
-    if each.dtype.startswith("float"):
-        return generator.standard_normal(shape).astype(each.dtype)
+    if is_float(DTYPES[each.dtype]):
+        return generator.standard_normal(shape).astype(DTYPES[each.dtype])
     known = like[each.name] if like is not None else None
     if known is not None and known.size:
         return generator.choice(known.reshape(-1), shape)
@@ -116,6 +117,7 @@ def read_file(path: Path, form: Form) -> list[Tensors]:
             with np.load(path, allow_pickle=False) as stored:
                 return [_checked(form, dict(stored), path.name)]
         if path.suffix == ".safetensors":
+            import ml_dtypes  # noqa: F401  # or BF16 is not understood
             from safetensors.numpy import load_file
 
             return [_checked(form, load_file(path), path.name)]

@@ -18,8 +18,9 @@ import numpy as np
 import orjson
 
 from maas.client.replies import Reply
+from maas.dtypes import is_float
 from maas.errors import MaasError
-from maas.tensors.check import check_finite
+from maas.tensors.check import check_finite, is_finite
 from maas.types import Array, TensorSpec
 
 PAYS_FROM = 16 << 10
@@ -27,7 +28,7 @@ PAYS_FROM = 16 << 10
 signature once (`docs/decisions/raw-client.md`)."""
 
 _JSON_SIZE = "inference-header-content-length"
-_FLOATS = {"float16": "FP16", "float32": "FP32", "float64": "FP64"}
+_FLOATS = {"float16": "FP16", "bfloat16": "BF16", "float32": "FP32", "float64": "FP64"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +57,7 @@ def may_pay(inputs: object) -> bool:
     """Whether one of `inputs` is an array large enough that its raw form is worth it."""
     values = inputs.values() if isinstance(inputs, Mapping) else ()
     return any(
-        isinstance(value, np.ndarray) and value.dtype.kind in "biuf" and value.nbytes >= PAYS_FROM
-        for value in values
+        isinstance(value, np.ndarray) and _is_number(value) and value.nbytes >= PAYS_FROM for value in values
     )
 
 
@@ -142,15 +142,19 @@ def _declared(spec: TensorSpec, value: object) -> Array | None:
         array = np.asarray(value)
     except ValueError:
         return None
-    is_float = array.dtype.kind == spec.numpy_dtype.kind == "f"
+    is_rounded = is_float(array.dtype) and is_float(spec.numpy_dtype)
     is_boolean = "b" in (array.dtype.kind, spec.numpy_dtype.kind)
-    if array.dtype.kind not in "biuf" or (is_boolean and array.dtype != spec.numpy_dtype):
+    if not _is_number(array) or (is_boolean and array.dtype != spec.numpy_dtype):
         return None
-    if not (is_float or np.can_cast(array.dtype, spec.numpy_dtype, "safe")):
+    if not (is_rounded or np.can_cast(array.dtype, spec.numpy_dtype, "safe")):
         return None
     with np.errstate(over="ignore"):  # what overflows is not finite, and so for JSON
         array = array.astype(spec.numpy_dtype.newbyteorder("<"), copy=False)
-    return array if array.dtype.kind != "f" or np.isfinite(array).all() else None
+    return array if is_finite(array) else None
+
+
+def _is_number(array: Array) -> bool:
+    return array.dtype.kind in "biu" or is_float(array.dtype)
 
 
 def _request(specs: Sequence[TensorSpec], arrays: Sequence[Array], is_single: bool) -> RawRequest:
@@ -177,7 +181,7 @@ def _shown(spec: TensorSpec, array: Array, is_single: bool) -> Array:
     """As an answer in JSON is read, so that nobody need know by which way it came."""
     if is_single and spec.batch_axis is not None:
         array = array.take(0, axis=spec.batch_axis)
-    kind = array.dtype.kind
+    kind = "f" if is_float(array.dtype) else array.dtype.kind
     if kind == "u":
         is_small = not prod(array.shape) or array.max() < 1 << 63
         return array.astype(np.int64 if is_small else np.uint64)

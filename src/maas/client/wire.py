@@ -13,6 +13,7 @@ from collections.abc import Mapping
 import numpy as np
 import orjson
 
+from maas.dtypes import is_bfloat16
 from maas.errors import InvalidRequest
 
 
@@ -66,6 +67,8 @@ def _plain(value: object) -> object:
     if isinstance(value, bytes):
         return value.decode()
     if isinstance(value, np.ndarray):
+        if is_bfloat16(value.dtype):
+            return value.astype(np.float32)
         # A copy in order is written by the fast path; what it still refuses (text, objects) becomes lists.
         return value.tolist() if value.flags.c_contiguous else np.ascontiguousarray(value)
     if isinstance(value, np.generic):

@@ -10,12 +10,12 @@ import orjson
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from maas.dtypes import DTYPES
 from maas.errors import BadArtifact, MaasError
 from maas.models.machine import Machine
 from maas.runtimes.contract import MANIFEST
 from maas.types import (
     DEFAULT_TOLERANCES,
-    DTYPES,
     Bounds,
     Signature,
     Tolerance,
@@ -29,7 +29,7 @@ _M = TypeVar("_M", bound="Description")
 
 
 def _check_number_type(dtype: str) -> str:
-    if dtype not in DTYPES or DTYPES[dtype].kind not in "iuf":
+    if dtype not in DTYPES or dtype in ("bool", "bytes"):
         raise ValueError(f"{dtype!r} is no type of numbers, so nothing can be near another")
     return dtype
 

@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 
+from maas.dtypes import is_float
 from maas.types import Array, Signature, Tensors, Tolerance
 
 Target = Literal["throughput", "latency", "memory"]
@@ -106,7 +107,7 @@ def tolerances(
     """The parent's tolerances, widened so that answers within `allowed` of the golden `outputs` pass the self-test."""
     found = dict(parent)
     for spec in signature.outputs:
-        if spec.numpy_dtype.kind == "f":
+        if is_float(spec.numpy_dtype):
             before = found.get(spec.dtype, Tolerance(0.0, 0.0))
             size = max(_size(arrays[spec.name]) for arrays in outputs)
             found[spec.dtype] = Tolerance(
@@ -144,7 +145,7 @@ def _merit(result: Result, target: Target) -> float:
 def _error(expected: Array, actual: Array) -> float:
     if expected.shape != actual.shape:
         return float("inf")
-    if expected.dtype.kind != "f":
+    if not is_float(expected.dtype):
         return 0.0 if np.array_equal(expected, actual) else float("inf")
     finite = np.isfinite(expected)
     if not np.array_equal(finite, np.isfinite(actual)) or not np.array_equal(

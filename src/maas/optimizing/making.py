@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
+from maas.dtypes import is_float
 from maas.errors import BadArtifact
 from maas.models.manifest import RuntimeOptions
 from maas.models.publishing import draft
@@ -110,4 +111,4 @@ def _copy(source: Path, target: Path, names: Sequence[str] | dict[str, str]) -> 
 
 
 def _float_types(stored: StoredVersion) -> set[str]:
-    return {spec.dtype for spec in stored.manifest.signature.outputs if spec.numpy_dtype.kind == "f"}
+    return {spec.dtype for spec in stored.manifest.signature.outputs if is_float(spec.numpy_dtype)}

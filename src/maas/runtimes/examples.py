@@ -8,8 +8,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from maas.dtypes import DTYPES, is_float
 from maas.errors import InvalidRequest
-from maas.types import BATCH, DTYPES, Array, Signature, Tensors
+from maas.tensors.check import is_finite
+from maas.types import BATCH, Array, Signature, Tensors
 
 _MADE_UP_ROWS = 3
 _MADE_UP_LENGTH = 8
@@ -74,7 +76,7 @@ def make_up(signature: Signature) -> dict[str, Array]:
             raise InvalidRequest(f"input {spec.name!r} is text, which cannot be made up: give example_inputs")
         drawn = (
             generator.standard_normal(shape)
-            if spec.numpy_dtype.kind == "f"
+            if is_float(spec.numpy_dtype)
             else generator.integers(0, 2, shape)
         )
         made[spec.name] = np.asarray(drawn).astype(spec.numpy_dtype)
@@ -100,7 +102,7 @@ def check_examples(model: object, sample: Tensors, allow_non_finite: bool) -> No
     for key, array in sample.items():
         if array.dtype.kind == "O" and hasattr(model, "forward"):
             raise InvalidRequest(f"example input {key!r} holds text, which is no tensor of PyTorch")
-        if array.dtype.kind == "f" and not allow_non_finite and not np.isfinite(array).all():
+        if not allow_non_finite and not is_finite(array):
             raise InvalidRequest(
                 f"example input {key!r} holds NaN or infinity: say allow_non_finite=True if the model is to take them"
             )
@@ -145,8 +147,7 @@ def _parameters(model: Module) -> tuple[dict[str, bool], bool]:
 def _array(name: str, value: Any) -> Array:
     """`value`, an array, a tensor or nested lists, as an array of a kind that a model can take; text as bytes."""
     try:
-        tensor = value.detach().cpu() if hasattr(value, "detach") else value
-        array = np.asarray(tensor)
+        array = _of_tensor(name, value) if hasattr(value, "detach") else np.asarray(value)
         if array.dtype.kind in "USO":
             return _as_bytes(array)
     except (TypeError, ValueError, RuntimeError) as error:
@@ -155,6 +156,14 @@ def _array(name: str, value: Any) -> Array:
             f"example input {name!r} ({what}) is no tensor of a known dtype: {error}"
         ) from error
     return array
+
+
+def _of_tensor(name: str, tensor: Any) -> Array:
+    if str(tensor.dtype) != "torch.bfloat16":
+        return np.asarray(tensor.detach().cpu())
+    from maas.runtimes.torch.arrays import to_array
+
+    return to_array(name, tensor)
 
 
 def _as_bytes(array: Array) -> Array:

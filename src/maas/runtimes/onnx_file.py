@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from maas import runtimes
+from maas.dtypes import BFLOAT16, DTYPES
 from maas.errors import InvalidRequest, ModelFailed
 from maas.runtimes.contract import Artifact, Placement
 from maas.runtimes.golden import GoldenSample, save_golden
-from maas.types import BATCH, DTYPES, Signature, Tensors, clip
+from maas.types import BATCH, Signature, Tensors, clip
 
 # As people call it, and as exporters do that were told no name: `s77` of PyTorch, `unk__5` of TensorFlow's.
 _BATCH = re.compile(r"batch|batch_?size|bs|n|[su]\d+|unk__\d+|\w+_dynamic_axes_\d+", re.IGNORECASE)
@@ -91,7 +92,7 @@ class OnnxFile:
 def _declaration(kind: str, node: Any) -> str:
     element = _TENSOR.fullmatch(node.type)
     dtype = _ELEMENTS.get(element[1], element[1]) if element else ""
-    if dtype not in DTYPES:
+    if dtype not in DTYPES or dtype == BFLOAT16:  # which ONNX Runtime does not exchange with NumPy
         what = (
             "leave it out by declaring the others as outputs=…" if kind == "output" else "no request has it"
         )

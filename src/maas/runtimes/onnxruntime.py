@@ -33,6 +33,7 @@ class OnnxRuntime:
     def load(self, artifact: Artifact, placement: Placement) -> Runner:
         if unknown := sorted(artifact.options.keys() - {"name"}):
             raise BadArtifact(f"runtime 'onnxruntime' has no option {unknown[0]!r}")
+        _check_dtypes(artifact.signature)
         session = open_session(artifact.directory / MODEL, placement)
         _check(artifact.signature, session)
         return OnnxRunner(session, artifact.signature)
@@ -114,6 +115,15 @@ def _providers(device: str) -> list[Any]:
     if provider is None or provider not in onnxruntime.get_available_providers():
         raise BadArtifact(f"device {device!r} is not available to ONNX Runtime here")
     return [(provider, {"device_id": number or "0"})] if kind == "cuda" else [provider]
+
+
+def _check_dtypes(signature: Signature) -> None:
+    """Raise `BadArtifact` for bfloat16, which it computes with but does not exchange with NumPy."""
+    for spec in (*signature.inputs, *signature.outputs):
+        if spec.dtype == "bfloat16":
+            raise BadArtifact(
+                f"ONNX Runtime takes and gives no bfloat16 from Python, and {spec.name!r} is declared so"
+            )
 
 
 def _check(signature: Signature, session: Any) -> None:

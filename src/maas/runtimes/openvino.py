@@ -9,9 +9,12 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+import numpy as np
+
+from maas.dtypes import BFLOAT16, DTYPES
 from maas.errors import BadArtifact, OutOfMemory
 from maas.runtimes.contract import Artifact, Placement, Runner
-from maas.types import Signature, Tensors
+from maas.types import Array, Signature, Tensors
 
 # Its converter of models is imported with it, sends usage data and starts a thread; it does without, where there is none.
 sys.modules.setdefault("openvino.tools.ovc", None)  # type: ignore[arg-type]
@@ -20,7 +23,7 @@ import openvino  # noqa: E402
 
 _FILES = ("model.xml", "model.onnx")
 _PRECISIONS = {"float32": "f32", "bfloat16": "bf16"}
-_ELEMENTS = {"bool": "boolean", **{f"float{bits}": f"f{bits}" for bits in (16, 32, 64)}}
+_ELEMENTS = {"bool": "boolean", "bfloat16": "bf16", **{f"float{bits}": f"f{bits}" for bits in (16, 32, 64)}}
 _ELEMENTS |= {f"{sign}int{bits}": f"{sign or 'i'}{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)}
 
 
@@ -48,19 +51,27 @@ class OpenVino:
             raise BadArtifact(
                 f"{path.name} does not load: {type(error).__name__}", trace=str(error)
             ) from error
-        return OpenVinoRunner(compiled, inputs, outputs)
+        return OpenVinoRunner(compiled, inputs, outputs, artifact.signature)
 
 
 class OpenVinoRunner:
-    """One request of a compiled model, asked by position: `inputs` and `outputs` map declared names to the model's."""
+    """One request of a compiled model, asked by position: `inputs` and `outputs` map declared names to the model's.
 
-    def __init__(self, compiled: Any, inputs: dict[str, int], outputs: dict[str, int]) -> None:
+    A bfloat16 crosses as its bits: OpenVINO takes them from any array of that size, and gives them as float16.
+    """
+
+    def __init__(
+        self, compiled: Any, inputs: dict[str, int], outputs: dict[str, int], signature: Signature
+    ) -> None:
         self._request = compiled.create_infer_request()
         self._inputs = inputs
         self._outputs = outputs
+        self._narrow = {
+            spec.name for spec in (*signature.inputs, *signature.outputs) if spec.dtype == BFLOAT16
+        }
 
     def run(self, inputs: Tensors) -> Tensors:
-        feed = {place: inputs[name] for name, place in self._inputs.items()}
+        feed = {place: self._taken(name, inputs[name]) for name, place in self._inputs.items()}
         try:
             # Inputs are read where they lie; outputs are copied, for the request writes its own again.
             results = self._request.infer(feed, share_inputs=True, share_outputs=False)
@@ -68,7 +79,16 @@ class OpenVinoRunner:
             if "bad_alloc" in str(error) or "allocate" in str(error):
                 raise OutOfMemory("the batch does not fit in memory") from error
             raise
-        return {name: results[place] for name, place in self._outputs.items()}
+        return {name: self._given(name, results[place]) for name, place in self._outputs.items()}
+
+    def _taken(self, name: str, array: Array) -> Any:
+        if name not in self._narrow:
+            return array
+        bits = np.ascontiguousarray(array).view(np.int16)
+        return openvino.Tensor(bits, list(array.shape), openvino.Type.bf16)
+
+    def _given(self, name: str, array: Array) -> Array:
+        return array.view(DTYPES[BFLOAT16]) if name in self._narrow else array
 
 
 def _precision(artifact: Artifact) -> str:

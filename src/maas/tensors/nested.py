@@ -15,13 +15,16 @@ from typing import Any
 
 import numpy as np
 
+from maas.dtypes import BFLOAT16, float_info, is_bfloat16, is_float
 from maas.errors import InvalidRequest, ModelFailed
 from maas.types import MAX_RANK, Array, TensorSpec, clip
 
 _MAX_STRINGS = 65_536  # in a tensor: each is an object, which costs what a row of numbers does
 
 # By dtype, how `struct` writes its elements: several times as fast as NumPy reads a list, and in range or not at all.
+# A bfloat16 is written as the float32 of which it is the upper half.
 _TYPECODES = {
+    BFLOAT16: "f",
     "float16": "e", "float32": "f", "float64": "d",
     "int8": "b", "int16": "h", "int32": "i", "int64": "q",
     "uint8": "B", "uint16": "H", "uint32": "I", "uint64": "Q",
@@ -32,6 +35,7 @@ _ELEMENT_TYPES: dict[str, frozenset[type]] = {
     "i": frozenset({int}),
     "u": frozenset({int}),
     "f": frozenset({int, float}),
+    "V": frozenset({int, float}),
     "O": frozenset({str, bytes}),
 }
 
@@ -69,7 +73,7 @@ def decode(
     array = _from_numbers(level, spec) if is_plain else None
     if array is None:
         array = _from_flat(level, spec, shape)
-        if array.dtype.kind == "f":
+        if is_float(array.dtype):
             _check_range(array, level, spec, shape, allow_non_finite)
     return array if len(shape) == 1 else array.reshape(shape)
 
@@ -81,6 +85,7 @@ def encode(array: Array, name: str) -> Any:
     Raises `ModelFailed` where bytes are no valid UTF-8, which JSON cannot carry.
     """
     if array.dtype.kind != "O":
+        array = array.astype(np.float32) if is_bfloat16(array.dtype) else array
         return np.ascontiguousarray(array) if array.ndim else array[()]
     try:
         return _decode_strings(array.tolist())
@@ -116,9 +121,17 @@ def _from_numbers(elements: list[Any], spec: TensorSpec) -> Array | None:
     if code is None:
         return None
     try:
-        return np.frombuffer(_packing(code, len(elements)).pack(*elements), spec.numpy_dtype)
+        packed = _packing(code, len(elements)).pack(*elements)
     except (struct.error, OverflowError):
         return None
+    return _narrowed(packed, spec) if spec.dtype == BFLOAT16 else np.frombuffer(packed, spec.numpy_dtype)
+
+
+def _narrowed(packed: bytes, spec: TensorSpec) -> Array | None:
+    """float32 as bfloat16; None where one of them overflows."""
+    with np.errstate(over="ignore"):
+        array = np.frombuffer(packed, np.float32).astype(spec.numpy_dtype)
+    return array if np.isfinite(array).all() else None
 
 
 @lru_cache(1024)
@@ -138,7 +151,9 @@ def _from_flat(elements: list[Any], spec: TensorSpec, shape: list[int]) -> Array
         return _encode_strings(elements, spec, shape)
     try:
         with np.errstate(over="ignore"):
-            return np.array(elements, dtype)
+            return np.array(elements, np.float32 if spec.dtype == BFLOAT16 else dtype).astype(
+                dtype, copy=False
+            )
     except OverflowError:
         index, wrong = next((i, v) for i, v in enumerate(elements) if not _fits(v, dtype))
         raise InvalidRequest(
@@ -179,9 +194,9 @@ def _encode_strings(elements: list[str | bytes], spec: TensorSpec, shape: list[i
 
 
 def _fits(value: float, dtype: np.dtype[Any]) -> bool:
-    if dtype.kind == "f":
+    if is_float(dtype):
         # An int is compared as it is: `isfinite` would make a float of it, which may overflow.
-        return value != value or abs(value) == math.inf or abs(value) <= float(np.finfo(dtype).max)
+        return value != value or abs(value) == math.inf or abs(value) <= float(float_info(dtype).max)
     info = np.iinfo(dtype)
     return int(info.min) <= value <= int(info.max)
 

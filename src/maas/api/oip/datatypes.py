@@ -15,13 +15,14 @@ DATATYPES: Mapping[str, str] = {
     "int32": "INT32",
     "int64": "INT64",
     "float16": "FP16",
+    "bfloat16": "BF16",
     "float32": "FP32",
     "float64": "FP64",
     "bytes": "BYTES",
 }
 
-BF16 = "BF16"
-"""No dtype of a model here, but read where one takes float32, which holds all of its numbers."""
+BF16 = DATATYPES["bfloat16"]
+"""Read where a model takes float32 as well, which holds all of its numbers."""
 
 
 def is_read_as(datatype: object, dtype: str) -> bool:

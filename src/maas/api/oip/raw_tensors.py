@@ -21,20 +21,22 @@ _BF16 = np.dtype("<u2")  # its bits
 
 
 def read_raw(data: memoryview, spec: TensorSpec, shape: list[int], *, is_bf16: bool = False) -> Array:
-    """The tensor of `spec`'s dtype that fills `data`: a view of it, unless its elements are bytes.
+    """The tensor of `spec`'s dtype that fills `data`: a view of it, unless its elements are bytes. With `is_bf16` a float32 is
+    made of bfloat16.
 
     Raises `InvalidRequest` where `data` does not hold just the elements of `shape`.
     """
     if spec.dtype == "bytes":
         return _read_strings(data, spec, shape)
-    dtype = _BF16 if is_bf16 else spec.numpy_dtype.newbyteorder("<")
+    is_widened = is_bf16 and spec.dtype == "float32"
+    dtype = _BF16 if is_widened else spec.numpy_dtype.newbyteorder("<")
     expected = prod(shape) * dtype.itemsize
     if len(data) != expected:
         raise InvalidRequest(
-            f"input {spec.name!r} has {len(data)} bytes; shape {shape} of {'BF16' if is_bf16 else spec.dtype} is {expected}"
+            f"input {spec.name!r} has {len(data)} bytes; shape {shape} of {'BF16' if is_widened else spec.dtype} is {expected}"
         )
     array = np.frombuffer(data, dtype).reshape(shape)
-    if is_bf16:
+    if is_widened:
         return _widen(array)
     if spec.dtype == "bool":
         _check_booleans(array, spec)

@@ -21,8 +21,8 @@ from maas.api.openapi.schema import (
     record,
     ref,
 )
+from maas.dtypes import DTYPES
 from maas.models.live import VersionState
-from maas.types import DTYPES
 
 _TEXTS: Schema = {"type": "object", "additionalProperties": TEXT}
 

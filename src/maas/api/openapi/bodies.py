@@ -8,7 +8,7 @@ from maas.api.oip.infer import MAX_ID
 from maas.api.openapi.headers import ENCODING, PRIORITY
 from maas.api.openapi.schema import COUNT, FLAG, NUMBER, TEXT, Schema, array, described, record, ref
 from maas.api.terms import PRIORITIES
-from maas.types import DTYPES
+from maas.dtypes import DTYPES
 
 _PARAMETER: Schema = {"type": ["string", "number", "boolean"]}
 

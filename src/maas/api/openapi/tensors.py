@@ -9,6 +9,7 @@ import numpy as np
 
 from maas.api.openapi.names import KINDS, Names
 from maas.api.openapi.schema import Schema, record
+from maas.dtypes import float_info, is_bfloat16, is_float
 from maas.models.live import LiveVersion
 from maas.types import BATCH, TensorSpec
 
@@ -65,8 +66,8 @@ def _element(spec: TensorSpec) -> Schema:
             return {"type": "boolean"}
         case "O":
             return {"type": "string"}
-        case "f":
-            return _float_element(spec.numpy_dtype)
+    if is_float(spec.numpy_dtype):
+        return _float_element(spec.numpy_dtype)
     info = np.iinfo(spec.numpy_dtype)
     return {"type": "integer", "minimum": int(info.min), "maximum": int(info.max)}
 
@@ -75,6 +76,10 @@ def _float_element(dtype: np.dtype[Any]) -> Schema:
     """A finite number is refused where it overflows: from half a step above the greatest value on it rounds to infinity."""
     if dtype == np.float64:
         return {"type": "number"}
-    info = np.finfo(dtype)
+    info = float_info(dtype)
     beyond = 2.0 ** int(info.maxexp) - 2.0 ** (int(info.maxexp) - int(info.nmant) - 2)
+    if is_bfloat16(
+        dtype
+    ):  # a number becomes a float32 first, and so is on that half step already where it is as near to it
+        beyond -= 2.0 ** (int(info.maxexp) - 25)
     return {"type": "number", "exclusiveMinimum": -beyond, "exclusiveMaximum": beyond}

@@ -15,6 +15,7 @@ from torch.export import Dim, ExportedProgram
 from maas.errors import BadArtifact
 from maas.runtimes.code import path_of
 from maas.runtimes.golden import GoldenSample, save_golden
+from maas.runtimes.torch.arrays import to_tensor
 from maas.runtimes.torch.exported import PROGRAM
 from maas.runtimes.torch.module import WEIGHTS
 from maas.runtimes.torch.runner import TorchRunner
@@ -84,7 +85,7 @@ def answer(module: torch.nn.Module, inputs: Tensors) -> Tensors:
 
     Raises `ModelFailed` where it returns anything but tensors.
     """
-    tensors = [torch.from_numpy(array) for array in inputs.values()]
+    tensors = [to_tensor(array) for array in inputs.values()]
     with torch.inference_mode(), _evaluating(module):
         result = module(*tensors)
     if isinstance(result, Mapping):
@@ -131,7 +132,7 @@ def _separate(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 def _for_tracing(spec: TensorSpec, array: Any) -> torch.Tensor:
     """The sample, twice along `batch` where it has one row: `torch.export` takes a length of 1 for a constant."""
-    tensor = torch.from_numpy(array)
+    tensor = to_tensor(array)
     if spec.batch_axis is not None and array.shape[spec.batch_axis] == 1:
         return torch.cat([tensor, tensor], dim=spec.batch_axis)
     return tensor

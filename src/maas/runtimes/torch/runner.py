@@ -9,6 +9,7 @@ import torch
 
 from maas.errors import BadArtifact, ModelFailed, OutOfMemory
 from maas.runtimes.contract import Artifact, Placement, Runner
+from maas.runtimes.torch.arrays import to_array, to_tensor
 from maas.runtimes.torch.exported import load_exported
 from maas.runtimes.torch.module import load_module
 from maas.types import Array, Tensors
@@ -27,18 +28,20 @@ class TorchRuntime:
         if loader is None:
             raise BadArtifact(f"runtime 'torch' needs `format`, one of {', '.join(_LOADERS)}; it is {form!r}")
         device = _device(placement.device)
-        forward = _at_precision(
-            artifact.options.get("precision", "float32"), loader(artifact, device), device
-        )
-        inputs = tuple(spec.name for spec in artifact.signature.inputs)
-        outputs = tuple(spec.name for spec in artifact.signature.outputs)
-        return TorchRunner(forward, inputs, outputs, device)
+        signature = artifact.signature
+        inputs = tuple(spec.name for spec in signature.inputs)
+        outputs = tuple(spec.name for spec in signature.outputs)
+        if not _is_reduced(artifact.options.get("precision", "float32")):
+            return TorchRunner(loader(artifact, device), inputs, outputs, device)
+        widened = frozenset(spec.name for spec in signature.outputs if spec.dtype == "float32")
+        return TorchRunner(_reduced(loader(artifact, device), device), inputs, outputs, device, widened)
 
 
 class TorchRunner:
     """Calls `forward` with the declared inputs by position and names what it returns in the declared order.
 
-    On CUDA the inputs go through pinned memory on the current stream; on CPU they are views, copied nowhere.
+    On CUDA the inputs go through pinned memory on the current stream; on CPU they are views, copied nowhere. Outputs that are
+    `widened` are given as float32 where they come as bfloat16.
     """
 
     def __init__(
@@ -47,11 +50,13 @@ class TorchRunner:
         inputs: tuple[str, ...],
         outputs: tuple[str, ...],
         device: torch.device,
+        widened: frozenset[str] = frozenset(),
     ) -> None:
         self._forward = forward
         self._inputs = inputs
         self._outputs = outputs
         self._device = device
+        self._widened = widened
 
     def run(self, inputs: Tensors) -> Tensors:
         try:
@@ -62,13 +67,17 @@ class TorchRunner:
                 raise OutOfMemory("the batch does not fit in the device's memory") from error
             raise
         tensors = zip(self._outputs, self._in_order(result), strict=True)
-        return {name: _to_array(name, tensor) for name, tensor in tensors}
+        return {name: to_array(name, self._as_declared(name, tensor)) for name, tensor in tensors}
 
     def _to_device(self, array: Array) -> torch.Tensor:
-        tensor = torch.from_numpy(array)
+        tensor = to_tensor(array)
         return (
             tensor if self._device.type == "cpu" else tensor.pin_memory().to(self._device, non_blocking=True)
         )
+
+    def _as_declared(self, name: str, tensor: torch.Tensor) -> torch.Tensor:
+        is_narrow = name in self._widened and tensor.dtype == torch.bfloat16
+        return tensor.float() if is_narrow else tensor
 
     def _in_order(self, result: Any) -> list[torch.Tensor]:
         if isinstance(result, Mapping):
@@ -84,37 +93,20 @@ class TorchRunner:
         return tensors
 
 
-def _at_precision(precision: object, forward: Callable[..., Any], device: torch.device) -> Callable[..., Any]:
-    """`forward`, or `forward` computing in bfloat16 what PyTorch holds to be safe, with answers in float32."""
-    if precision == "float32":
-        return forward
-    if precision != "bfloat16":
+def _is_reduced(precision: object) -> bool:
+    if precision not in ("float32", "bfloat16"):
         raise BadArtifact(f"precision {precision!r} is unknown; known are float32, bfloat16")
+    return precision == "bfloat16"
+
+
+def _reduced(forward: Callable[..., Any], device: torch.device) -> Callable[..., Any]:
+    """`forward`, computing in bfloat16 what PyTorch holds to be safe."""
 
     def reduced(*inputs: torch.Tensor) -> Any:
         with torch.autocast(device.type, torch.bfloat16):
-            return _widened(forward(*inputs))
+            return forward(*inputs)
 
     return reduced
-
-
-def _widened(result: Any) -> Any:
-    """What a module returned, with float32 in the place of bfloat16."""
-    if isinstance(result, Mapping):
-        return {name: _widened(value) for name, value in result.items()}
-    if isinstance(result, (tuple, list)):
-        return [_widened(value) for value in result]
-    return result.float() if isinstance(result, torch.Tensor) and result.dtype == torch.bfloat16 else result
-
-
-def _to_array(name: str, tensor: torch.Tensor) -> Array:
-    try:
-        array: Array = tensor.detach().cpu().numpy()
-    except TypeError as error:  # bfloat16, quantised, sparse
-        raise ModelFailed(
-            f"output {name!r} is {tensor.dtype} ({tensor.layout}), which no array can hold; return it as float32"
-        ) from error
-    return array
 
 
 def _describe(result: Any) -> str:
