@@ -16,6 +16,7 @@ from maas.api.grpc.messages import (
     ModelMetadataRequest,
     ModelReadyRequest,
 )
+from maas.dtypes import DTYPES
 
 
 @in_loop
@@ -64,6 +65,24 @@ async def test_raw_tensors_come_and_go() -> None:
         assert (answer.model_name, answer.model_version, answer.id) == ("double", "1", "mine")
         assert floats(answer) == [[2, 4], [6, 8]]
         assert not answer.outputs[0].HasField("contents")
+
+
+@in_loop
+async def test_bfloat16_comes_and_goes_raw() -> None:
+    """There is no field for its typed contents; those of another type are refused, as for FP16."""
+    declared = "bfloat16[batch, 2]"
+    model = Model(inputs={"x": declared}, outputs={"y": declared}, function=lambda x: {"y": x["x"]})
+    bits = np.array([[1.5, -0.1]], DTYPES["bfloat16"]).tobytes()
+    request = ModelInferRequest(
+        model_name="double", inputs=[tensor("x", "BF16", [1, 2])], raw_input_contents=[bits]
+    )
+    typed = ModelInferRequest(model_name="double", inputs=[tensor("x", "BF16", [1, 2], fp32_contents=[1, 2])])
+    async with serving_grpc(model) as service:
+        answer = await service.infer(request)
+        with pytest.raises(grpc.aio.AioRpcError, match="bfloat16, which has no typed contents") as caught:
+            await service.infer(typed)
+    assert (answer.outputs[0].datatype, answer.raw_output_contents[0]) == ("BF16", bits)
+    assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
 
 
 TYPED: list[tuple[str, str, str, list[Any]]] = [

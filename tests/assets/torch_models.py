@@ -156,3 +156,15 @@ class Mean(nn.Module):
     def forward(self, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         weights = mask.float() if self.minds_mask else torch.ones_like(x)
         return self.scale * (x * weights).sum(dim=1) / weights.sum(dim=1)
+
+
+class Brain(nn.Module):
+    """bfloat16 in, in its weights and out: a mean over what a mask lets in, and a layer."""
+
+    def __init__(self, features: int = 4) -> None:
+        super().__init__()
+        self.layer = nn.Linear(features, 2, dtype=torch.bfloat16)
+
+    def forward(self, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        let_in = mask.unsqueeze(-1)
+        return self.layer((x * let_in).sum(dim=1) / let_in.sum(dim=1))

@@ -54,6 +54,21 @@ def test_made_up_integers_and_words_are_such_as_the_example_has() -> None:
     assert all(isinstance(word, bytes) for word in alone["word"])
 
 
+@pytest.mark.parametrize("protocol", Protocol)
+def test_made_up_bfloat16_is_sent_in_every_protocol(protocol: Protocol) -> None:
+    """As numbers, or as its two bytes."""
+    form = Form((Field("x", "bfloat16", ("batch", 2)),))
+    (tensors,) = generate(form, 1, 3, seed=1)
+    assert (tensors["x"].dtype, np.ptp(tensors["x"].astype(float)) > 0) == (DTYPES["bfloat16"], True)
+    body = encode_body(protocol, form, tensors)
+    if protocol is Protocol.BINARY:
+        assert body.content.endswith(tensors["x"].tobytes())
+        return
+    sent = json.loads(body.content)
+    numbers = sent["x"] if protocol is Protocol.NATIVE else sent["inputs"][0]["data"]
+    assert np.array_equal(np.reshape(numbers, (3, 2)).astype(DTYPES["bfloat16"]), tensors["x"])
+
+
 def test_samples_are_asked_row_by_row() -> None:
     """In their order, each row once; with more rows than a sample has, they repeat."""
     sample: Tensors = {"x": np.arange(6, dtype=np.float32).reshape(3, 2)}
@@ -72,7 +87,7 @@ def test_files_of_each_kind_hold_inputs(tmp_path: Path) -> None:
     """JSON lines, with samples and batches alike, and both formats of arrays."""
     (tmp_path / "a.jsonl").write_text('{"x": [1, 2]}\n\n{"x": [[3, 4], [5, 6]]}\n')
     np.savez(tmp_path / "a.npz", x=np.ones((2, 2)))
-    save_file({"x": np.ones((4, 2), np.float32)}, tmp_path / "a.safetensors")
+    save_file({"x": np.ones((4, 2), DTYPES["bfloat16"])}, tmp_path / "a.safetensors")
     shapes = [
         [tensors["x"].shape for tensors in read_file(tmp_path / f"a.{kind}", PAIR)]
         for kind in ("jsonl", "npz", "safetensors")

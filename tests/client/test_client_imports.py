@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-ALLOWED = ("maas.client", "maas.types", "maas.elements", "maas.tensors", "maas.errors")
+ALLOWED = ("maas.client", "maas.types", "maas.elements", "maas.dtypes", "maas.tensors", "maas.errors")
 SERVER_ONLY = {
     "fastapi",
     "msgspec",
@@ -29,3 +29,4 @@ def test_the_client_needs_nothing_of_the_server():
     ours = [name for name in modules if name.startswith("maas.") and not name.startswith(ALLOWED)]
     assert ours == []
     assert SERVER_ONLY.isdisjoint(name.partition(".")[0] for name in modules)
+    assert "ml_dtypes" not in modules  # which is loaded for who has bfloat16

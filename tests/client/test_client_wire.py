@@ -7,6 +7,7 @@ import math
 
 import numpy as np
 import pytest
+from ml_dtypes import bfloat16
 
 from maas.client.wire import decode, encode_inputs
 from maas.errors import InvalidRequest
@@ -26,6 +27,10 @@ class Foreign:
         (np.array(3, np.int8), 3),
         (np.float32(0.5), 0.5),
         (np.float16(0.5), 0.5),
+        (bfloat16(0.5), 0.5),
+        (np.array([[1.5, 0.1]], bfloat16), [[1.5, 0.100097656]]),
+        (np.arange(6).astype(bfloat16).reshape(2, 3).T, [[0, 3], [1, 4], [2, 5]]),
+        ([np.array(2, bfloat16)], [2]),
         (np.arange(6).reshape(2, 3).T, [[0, 3], [1, 4], [2, 5]]),
         (np.arange(6)[::2], [0, 2, 4]),
         (np.array([1.0, 2.0], ">f8"), [1.0, 2.0]),
@@ -54,9 +59,10 @@ def test_values_become_nested_lists(value, sent):
     [
         [1.0, float("nan"), float("inf"), -float("inf")],
         np.array([1.0, np.nan, np.inf, -np.inf], np.float32),
+        np.array([1.0, np.nan, np.inf, -np.inf], bfloat16),
         [np.float32("nan"), "null", np.array([np.inf, 2.0])[::-1]],
     ],
-    ids=["list", "array", "mixed"],
+    ids=["list", "array", "bfloat16", "mixed"],
 )
 def test_numbers_that_are_not_finite_stay_visible(value):
     """NaN and infinities go out as bare literals, never as null, for the server to judge."""

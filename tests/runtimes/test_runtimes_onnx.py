@@ -13,6 +13,7 @@ from tests.assets import torch_models
 from tests.engines import skip_without
 
 from maas import runtimes
+from maas.dtypes import DTYPES
 from maas.errors import BadArtifact, ModelFailed
 from maas.runtimes.contract import Artifact, Placement, Runner
 from maas.runtimes.torch.export import write_exported, write_module
@@ -198,6 +199,28 @@ def test_bfloat16_answers_in_float32_and_less_exactly(
     )
     assert reduced.dtype == np.float32
     assert 0 < np.abs(reduced - exact).max() < 0.03
+
+
+@pytest.mark.parametrize("strides", [1, -1])
+def test_bfloat16_tensors_go_through_openvino(tmp_path: Path, strides: int) -> None:
+    """Their bits are handed over and back, in any layout, at the precision that is asked for."""
+    skip_without("openvino")
+    signature = Signature.parse({"x": "bfloat16[batch, 3]"}, {"y": "bfloat16[batch, 3]"}, {})
+    write_graph(tmp_path, onnx.helper.make_node("Add", ["x", "x"], ["y"]), element="BFLOAT16")
+    x = np.array([[0.1, -2.5, 3e38], [4, 5, 6]], DTYPES["bfloat16"])[::strides]
+    y = load("openvino", tmp_path, signature).run({"x": x})["y"]
+    assert y.dtype == x.dtype
+    assert y[np.isfinite(y)].tolist() == [2 * each for each in x.ravel().tolist() if each < 1e38]
+    assert np.isinf(y).sum() == 1
+
+
+def test_bfloat16_tensors_are_not_for_onnx_runtime(tmp_path: Path) -> None:
+    """Its Python package exchanges none; the refusal names the tensor before the graph is opened."""
+    skip_without("onnxruntime")
+    signature = Signature.parse({"x": "float32[batch, 3]"}, {"y": "bfloat16[batch, 3]"}, {})
+    write_graph(tmp_path, onnx.helper.make_node("Cast", ["x"], ["y"], to=onnx.TensorProto.BFLOAT16))
+    with pytest.raises(BadArtifact, match="ONNX Runtime takes and gives no bfloat16 from Python, and 'y'"):
+        load("onnxruntime", tmp_path, signature)
 
 
 def test_onnx_runtime_computes_with_the_threads_it_is_given(

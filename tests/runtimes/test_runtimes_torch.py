@@ -17,9 +17,11 @@ from safetensors.torch import load_file, save_file
 from tests.assets import torch_models
 from torch import nn
 
+from maas.dtypes import DTYPES
 from maas.errors import BadArtifact, ModelFailed
 from maas.runtimes.contract import Artifact, Placement, Runner
 from maas.runtimes.torch import RUNTIME
+from maas.runtimes.torch.arrays import to_array, to_tensor
 from maas.runtimes.torch.export import answer, write_exported, write_module
 from maas.runtimes.torch.module import WEIGHTS
 from maas.runtimes.torch.runner import TorchRunner
@@ -190,6 +192,39 @@ def test_weights_that_are_shared_are_published(tmp_path: Path) -> None:
     options = write_module(tmp_path, module, signature, [sample], {})
     expected = answer(module, sample)["output"]
     np.testing.assert_array_equal(load(tmp_path, signature, options).run(sample)["scores"], expected)
+
+
+def brain(dtype: str) -> tuple[Signature, Tensors]:
+    signature = Signature.parse(
+        {"x": "bfloat16[batch, 1, 4]", "mask": "bfloat16[batch, 1]"}, {"y": f"{dtype}[batch, 2]"}, {}
+    )
+    x = np.linspace(-2, 2, 12).reshape(3, 1, 4)
+    return signature, {"x": x.astype(DTYPES["bfloat16"]), "mask": np.ones((3, 1), DTYPES["bfloat16"])}
+
+
+def test_bfloat16_is_shared_with_the_module_and_back() -> None:
+    """Neither way is a copy made, whatever the layout; a tensor without elements or dimensions has no other rules."""
+    array = np.arange(12).astype(DTYPES["bfloat16"]).reshape(3, 4)
+    for each in (array, array.T, array[::2], array[:0], np.array(1.5, DTYPES["bfloat16"])):
+        tensor = to_tensor(each)
+        assert tensor.dtype == torch.bfloat16
+        assert tensor.tolist() == each.tolist()
+        back = to_array("x", tensor)
+        assert (back.dtype, back.tolist()) == (each.dtype, each.tolist())
+        assert not each.size or np.shares_memory(back, array if each.ndim else each)
+
+
+@pytest.mark.parametrize(
+    ("declared", "precision"), [("bfloat16", "float32"), ("bfloat16", "bfloat16"), ("float32", "bfloat16")]
+)
+def test_bfloat16_outputs_are_as_declared_at_any_precision(
+    tmp_path: Path, declared: str, precision: str
+) -> None:
+    """Computing in reduced precision widens what is declared as float32, and leaves bfloat16 as it is."""
+    signature, sample = brain(declared)
+    options = write_module(tmp_path, torch_models.Brain(), signature, [sample], {})
+    found = load(tmp_path, signature, {**options, "precision": precision}).run(sample)["y"]
+    assert found.dtype == DTYPES[declared]
 
 
 # -- what a module returns
