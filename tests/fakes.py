@@ -10,6 +10,7 @@ import numpy as np
 
 from maas.batching.execution import BatchResult
 from maas.errors import ComputeTimeout, WorkerDied
+from maas.tensors.check import is_finite
 from maas.tensors.stack import stack
 from maas.types import Signature, Tensors
 
@@ -47,8 +48,9 @@ class FakeInstance:
                 self.on_death(self)
             raise error
         outputs = self.function(stacked)
-        is_finite = all(np.isfinite(array).all() for array in outputs.values() if array.dtype.kind == "f")
-        return BatchResult(outputs, self.seconds, is_finite, self.input, self.output)
+        return BatchResult(
+            outputs, self.seconds, all(map(is_finite, outputs.values())), self.input, self.output
+        )
 
     def _stack(self, requests: Sequence[Tensors], rows: int) -> Mapping[str, np.ndarray]:
         stacked = {}

@@ -18,6 +18,15 @@ ARRAYS = {
     "bytes": np.array([[b"one", b"", "zwölf".encode()]], dtype=object),
 }
 
+
+def with_bfloat16() -> dict[str, np.ndarray]:
+    """For clients that know BF16 as NumPy knows it, by `ml_dtypes`: up to the greatest, and a number that it rounds."""
+    import ml_dtypes
+
+    most = float(ml_dtypes.finfo(ml_dtypes.bfloat16).max)
+    return {**ARRAYS, "bfloat16": np.array([[-most, 0.1, most]], ml_dtypes.bfloat16)}
+
+
 DATATYPES = {
     "bool": "BOOL",
     **{f"uint{bits}": f"UINT{bits}" for bits in (8, 16, 32, 64)},

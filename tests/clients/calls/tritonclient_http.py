@@ -7,7 +7,7 @@ import time
 import ml_dtypes
 import numpy as np
 import tritonclient.http as client
-from tests.clients.arrays import ARRAYS, as_text
+from tests.clients.arrays import ARRAYS, as_text, with_bfloat16
 from tests.clients.call import Addresses
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
@@ -120,7 +120,7 @@ def reads_true_statistics(addresses: Addresses) -> None:
 def infers_every_datatype_binary(addresses: Addresses) -> None:
     """What goes in comes out, bit by bit."""
     with _connect(addresses) as server:
-        for name, array in ARRAYS.items():
+        for name, array in with_bfloat16().items():
             result = server.infer(f"identity_{name}", [_input("x", array)])
             got = result.as_numpy("y")
             assert got.dtype == array.dtype, name
@@ -137,6 +137,16 @@ def infers_every_datatype_json(addresses: Addresses) -> None:
             result = server.infer(f"identity_{name}", [_input("x", array, binary=False)], outputs=outputs)
             got = result.as_numpy("y")
             np.testing.assert_array_equal(got, as_text(array), name)
+
+
+def reads_bfloat16_from_json(addresses: Addresses) -> None:
+    """It sends BF16 as binary data alone, and reads it of JSON too."""
+    x = with_bfloat16()["bfloat16"]
+    with _connect(addresses) as server:
+        outputs = [client.InferRequestedOutput("y", binary_data=False)]
+        got = server.infer("identity_bfloat16", [_input("x", x)], outputs=outputs).as_numpy("y")
+        assert got.dtype == x.dtype
+        np.testing.assert_array_equal(got, x)
 
 
 def infers_non_finite_numbers(addresses: Addresses) -> None:
