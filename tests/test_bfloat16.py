@@ -97,7 +97,7 @@ def test_every_dialect_gives_the_same_numbers(
     ]
     native = running.post(f"/predict/{form}", lists).json()["y"]
     open_inference = running.post(f"/v2/models/{form}/infer", {"inputs": entries}).json()["outputs"][0]
-    v1 = running.post(f"/v1/models/{form}:predict", {"inputs": lists}).json()["predictions"]
+    v1 = running.post(f"/v1/models/{form}:predict", {"inputs": lists}).json()["outputs"]
     with Client(running.url) as client:
         by_client = client.predict(form, {"x": ROW, "mask": MASK}).outputs["y"]
     assert native == v1 == by_client.tolist()
