@@ -80,6 +80,12 @@ class Raw:
             replies.append(reply)
         return replies
 
+    def read_until(self, end: bytes) -> bytes:
+        """All bytes up to `end`, or to the end of the connection."""
+        while end not in self._buffer and self._receive():
+            pass
+        return self._buffer
+
     def is_closed_within(self, seconds: float) -> float:
         """Seconds until the server closed, without an answer."""
         started = time.monotonic()

@@ -20,7 +20,7 @@ from maas.api.oip import extensions, metadata
 from maas.api.openapi.document import document_of
 from maas.api.request_id import RequestIds, request_id_of
 from maas.api.routes import INFERENCE
-from maas.errors import MaasError
+from maas.errors import InvalidRequest, MaasError
 from maas.gateway import Gateway
 from maas.telemetry.metrics import Metrics
 from maas.telemetry.requests import RequestRecorder
@@ -112,7 +112,7 @@ def _on_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     codes = {404: "not_found", 405: "method_not_allowed"}
     message = f"{request.method} {clip(request.scope['path'], 200)}: {error.detail}"
-    shown = MaasError(message, code=codes.get(error.status_code, "http_error"))
+    shown = InvalidRequest(message, code=codes.get(error.status_code, "http_error"))
     extra = {name.lower().encode(): value.encode() for name, value in (error.headers or {}).items()}
     return _render(request, error.status_code, shown, extra)
 

@@ -30,7 +30,8 @@ def _renderer_for(path: str) -> Callable[[MaasError, str], bytes]:
     if f"{path}/".startswith("/v2/"):
         return infer.render_error
     if f"{path}/".startswith("/v1/"):
-        return v1.render_error if path.endswith(":predict") else listing.render_error
+        names_verb = ":" in path.rpartition("/")[2]  # `predict`, or another of V1's that is not served
+        return v1.render_error if names_verb else listing.render_error
     return native.render_error
 
 
