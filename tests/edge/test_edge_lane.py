@@ -52,6 +52,9 @@ async def _chunks(content: bytes) -> Any:
     [
         (lambda service: service.predict(X), 1, 200),
         (lambda service: service.predict(X, headers={"X-Request-Timeout": "5"}), 1, 200),
+        (lambda service: service.predict(X, headers={"Accept-Encoding": "gzip"}), 1, 200),
+        (lambda service: service.predict(X, headers={"Accept-Encoding": "gzip, deflate, br"}), 1, 200),
+        (lambda service: service.predict(X, headers={"Content-Encoding": "gzip"}), 0, 400),
         (lambda service: service.predict(b"{"), 1, 400),
         (lambda service: service.predict(X, model="nobody"), 1, 404),
         (lambda service: service.predict(b" " * codec.SMALL + b"{}"), 0, 400),
