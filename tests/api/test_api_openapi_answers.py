@@ -140,6 +140,24 @@ async def test_every_model_is_described_as_the_document_says() -> None:
 
 
 @in_loop
+async def test_every_example_is_answered() -> None:
+    """What the document gives as an example for a model, in every dialect, is valid, and its answer is a 200 that is."""
+    async with everything() as service:
+        documented = await Documented.of(service)
+        count = 0
+        for operation, described in documented.operations.items():
+            media = described.get("requestBody", {}).get("content", {}).get(JSON, {})
+            for model, example in media.get("examples", {}).items():
+                documented.request_validator(operation).validate(example["value"])
+                path = operation.partition(" ")[2].format(model=model)
+                answer = await service.post(path, example["value"])
+                assert answer.status_code == 200, answer.text
+                documented.check(operation, answer)
+                count += 1
+    assert count == 2 * len((EVERYTHING, SIMPLE, TWO_INPUTS, PADDED))
+
+
+@in_loop
 async def test_readiness_answers_what_the_document_says() -> None:
     """Before, while and after the server is ready."""
     async with everything() as service:

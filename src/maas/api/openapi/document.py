@@ -15,7 +15,7 @@ from maas.api.openapi.answers import declare_bodies
 from maas.api.openapi.bodies import inference_schemas
 from maas.api.openapi.errors import declare_errors
 from maas.api.openapi.headers import declare_headers
-from maas.api.openapi.inference import dialect_operations, predict_operations
+from maas.api.openapi.inference import add_examples, dialect_operations, predict_operations
 from maas.api.openapi.names import names_of
 from maas.api.openapi.schema import Schema
 from maas.api.openapi.tensors import version_schemas
@@ -64,7 +64,8 @@ def _add_versions(paths: Schema, schemas: Schema, registry: Registry) -> None:
     operations = [operation["operationId"] for methods in paths.values() for operation in methods.values()]
     versions = sorted(registry.versions(), key=lambda live: live.labels)
     names = names_of(versions, schemas, operations)
-    for live in versions:
-        if live.state is VersionState.READY:
-            schemas |= version_schemas(live, names[live.label])
-            paths |= predict_operations(live, names[live.label], is_default=registry.is_default(live))
+    ready = [live for live in versions if live.state is VersionState.READY]
+    for live in ready:
+        schemas |= version_schemas(live, names[live.label])
+        paths |= predict_operations(live, names[live.label], is_default=registry.is_default(live))
+    add_examples(paths, filter(registry.is_default, ready))

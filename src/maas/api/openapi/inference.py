@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from maas.api.openapi.errors import error_responses
+from maas.api.openapi.examples import has_example, infer_example, v1_example
 from maas.api.openapi.headers import ANSWER_HEADERS, NAMES, RAW_HEADER, RAW_TERM, TERMS
 from maas.api.openapi.names import Names
 from maas.api.openapi.schema import Schema, json_content, ref
 from maas.api.terms import OCTETS
 from maas.models.live import LiveVersion
 
+_INFER_PATH = "/v2/models/{{model}}{}/infer"
+_V1_PATH = "/v1/models/{{model}}{}:predict"
 _SAMPLES = "A value of the declared rank is a batch, one rank lower a single sample; the answer mirrors it."
 _NON_FINITE = " NaN, Infinity and -Infinity are taken and given as bare literals, of which JSON, and so this document, knows nothing."
 _RAW: Schema = {OCTETS: {"schema": {"type": "string", "format": "binary"}}}
@@ -30,11 +35,19 @@ def dialect_operations() -> Schema:
     paths: Schema = {}
     for suffix in ("", "/versions/{version}"):
         name = "-version" if suffix else ""
-        path = f"/v2/models/{{model}}{suffix}/infer"
+        path = _INFER_PATH.format(suffix)
         paths[path] = {"post": _infer_operation(path, f"infer{name}")}
-        path = f"/v1/models/{{model}}{suffix}:predict"
+        path = _V1_PATH.format(suffix)
         paths[path] = {"post": _v1_operation(path, f"v1-predict{name}")}
     return paths
+
+
+def add_examples(paths: Schema, versions: Iterable[LiveVersion]) -> None:
+    """For each of `versions`, which answer where none is named, a request of each dialect under the name of the model."""
+    for live in filter(has_example, versions):
+        for path, example in ((_INFER_PATH, infer_example(live)), (_V1_PATH, v1_example(live))):
+            media = paths[path.format("")]["post"]["requestBody"]["content"]["application/json"]
+            media.setdefault("examples", {})[live.name] = {"value": example}
 
 
 def _predict_operation(live: LiveVersion, names: Names, operation_id: str) -> Schema:

@@ -35,12 +35,12 @@ def described(schema: Schema, description: str) -> Schema:
 
 def json_content(schema: Schema, example: object = None) -> Schema:
     media: Schema = {"schema": schema}
-    if example and _is_plain_json(example):
+    if example and is_plain_json(example):
         media["example"] = example
     return {"application/json": media}
 
 
-def _is_plain_json(example: object) -> bool:
+def is_plain_json(example: object) -> bool:
     """Whether the document can hold it: a model that allows NaN may have it in its golden samples."""
     try:
         json.dumps(example, allow_nan=False)
