@@ -35,6 +35,12 @@ inference = pytest.mark.parametrize("path", REQUESTS)
 
 
 TWO_INPUTS = replace(TWO, name="two", example=Example({"a": [1.0, 2.0], "b": 3}, {"sum": 6.0, "n": 2}))
+LENIENT = Model(
+    name="lenient",
+    inputs={"x": "float32[batch, 2]", "scale": "float32[batch] = 2.0"},
+    function=lambda tensors: {"y": tensors["x"] * tensors["scale"][:, None]},
+    example=Example({"x": [1.0, 2.0]}, {"y": [2.0, 4.0]}),
+)
 PADDED = Model(
     name="padded",
     inputs={"x": "int64[batch, n]"},
@@ -65,6 +71,7 @@ async def everything() -> AsyncIterator[Service]:
         replace(SIMPLE, version="2"),
         TWO_INPUTS,
         PADDED,
+        LENIENT,
         Model(name="ill", state="failed", reason="it raised"),
         Model(name="young"),
         Model(name="torn", broken="its manifest is torn"),
@@ -154,7 +161,7 @@ async def test_every_example_is_answered() -> None:
                 assert answer.status_code == 200, answer.text
                 documented.check(operation, answer)
                 count += 1
-    assert count == 2 * len((EVERYTHING, SIMPLE, TWO_INPUTS, PADDED))
+    assert count == 2 * len((EVERYTHING, SIMPLE, TWO_INPUTS, PADDED, LENIENT))
 
 
 @in_loop

@@ -112,7 +112,12 @@ _NATIVE: dict[str, Schema] = {
             "name": TEXT,
             "dtype": {"type": "string", "enum": list(DTYPES)},
             "shape": array({"type": ["integer", "string"]}, description="Lengths, or names of dimensions."),
-        }
+            "default": {
+                "type": ["boolean", "number", "string"],
+                "description": "Each element of an input that is left out; without one it may not be.",
+            },
+        },
+        optional=["default"],
     ),
     "DimensionBounds": record(
         {
@@ -180,6 +185,7 @@ _METADATA: dict[str, Schema] = {
             "license": TEXT,
             "card": described(TEXT, "JSON."),
             "curve": described(TEXT, "JSON."),
+            "defaults": described(TEXT, "JSON: by input that may be left out, what its elements are then."),
         }
     ),
 }
@@ -207,7 +213,15 @@ _CONFIG: dict[str, Schema] = {
     "AllVersions": record({}),
     "LatestVersions": record({"num_versions": COUNT}),
     "SpecificVersions": record({"versions": array(COUNT)}),
-    "ConfigTensor": record({"name": TEXT, "data_type": TEXT, "dims": array(WHOLE)}),
+    "ConfigTensor": record(
+        {
+            "name": TEXT,
+            "data_type": TEXT,
+            "dims": array(WHOLE),
+            "optional": described(FLAG, "Of an input: it may be left out."),
+        },
+        optional=["optional"],
+    ),
     "DynamicBatching": record({"max_queue_delay_microseconds": COUNT}),
 }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from maas.api.codings import DEFLATE, GZIP
-from maas.api.oip.datatypes import BF16, DATATYPES
+from maas.api.oip.datatypes import DATATYPES
 from maas.api.oip.infer import MAX_ID
 from maas.api.openapi.headers import ENCODING, PRIORITY
 from maas.api.openapi.schema import COUNT, FLAG, NUMBER, TEXT, Schema, array, described, record, ref
@@ -28,7 +28,6 @@ def parameters(members: dict[str, Schema]) -> Schema:
 
 
 def _infer_schemas() -> dict[str, Schema]:
-    datatypes = [*(DATATYPES[name] for name in DTYPES), BF16]
     size = described(COUNT, "Bytes of the tensor behind the JSON, in place of `data`.")
     tensor = {
         "name": TEXT,
@@ -50,8 +49,8 @@ def _infer_schemas() -> dict[str, Schema]:
     return {
         "Datatype": {
             "type": "string",
-            "enum": datatypes,
-            "description": "BF16 is read raw where FP32 is taken.",
+            "enum": [DATATYPES[name] for name in DTYPES],
+            "description": "BF16 is read where FP32 is taken, too.",
         },
         "TensorParameters": parameters({"binary_data_size": size}),
         "InferTensor": record(tensor, optional=("data", "parameters")),

@@ -13,22 +13,27 @@ from maas.types import Array, TensorSpec
 
 
 def infer_example(live: LiveVersion) -> Schema:
-    return {"inputs": [_tensor(spec, live.example.inputs[spec.name]) for spec in live.signature.inputs]}
+    return {"inputs": [_tensor(spec, value) for spec, value in _given(live)]}
 
 
 def v1_example(live: LiveVersion) -> Schema:
     """By rows where the model has rows along the first axis of all that it takes and gives."""
     signature, given = live.signature, live.example.inputs
     if all(spec.batch_axis == 0 for spec in (*signature.inputs, *signature.outputs)):
-        row = given if len(given) > 1 else next(iter(given.values()))
+        row = given if len(signature.inputs) > 1 else given[signature.inputs[0].name]
         return {"instances": [row]}
-    columns = {spec.name: _batch(spec, given[spec.name]).tolist() for spec in signature.inputs}
-    return {"inputs": columns}
+    return {"inputs": {spec.name: _batch(spec, value).tolist() for spec, value in _given(live)}}
 
 
 def has_example(live: LiveVersion) -> bool:
     """Whether there is one that the document can hold: one with NaN is no JSON."""
     return bool(live.example.inputs) and is_plain_json(live.example.inputs)
+
+
+def _given(live: LiveVersion) -> list[tuple[TensorSpec, Any]]:
+    """The inputs of the example, which may leave out those that a request may."""
+    given = live.example.inputs
+    return [(spec, given[spec.name]) for spec in live.signature.inputs if spec.name in given]
 
 
 def _tensor(spec: TensorSpec, value: Any) -> Schema:
