@@ -17,7 +17,7 @@ def _connect(protocol: str = "v2") -> InferenceRESTClient:
 
 
 def _request(model: str, array: np.ndarray, binary: bool, name: str = "x", **options: object) -> InferRequest:
-    tensor = InferInput(name, list(array.shape), DATATYPES[model.rpartition("_")[2]])
+    tensor = InferInput(name, list(array.shape), DATATYPES.get(array.dtype.name, "BYTES"))
     tensor.set_data_from_numpy(array, binary_data=binary)
     return InferRequest(model, [tensor], **options)
 
@@ -55,6 +55,71 @@ async def infers_every_datatype_json(addresses: Addresses) -> None:
             assert response.model_name == model
             got = np.array(response.outputs[0].data, array.dtype).reshape(array.shape)
             np.testing.assert_array_equal(got, as_text(array), name)
+
+
+async def infers_a_chosen_output(addresses: Addresses) -> None:
+    """Of two, with an id, parameters and headers of its own; the answer's headers are read."""
+    pair = []
+    for name in ("a", "b"):
+        pair.append(InferInput(name, [2, 4], "FP32"))
+        pair[-1].set_data_from_numpy(np.ones((2, 4), np.float32), binary_data=False)
+    wanted = [RequestedOutput("difference")]
+    request = InferRequest("add_sub", pair, "mine", parameters={"priority": 3}, request_outputs=wanted)
+    headers: dict[str, str] = {}
+    async with _connect() as server:
+        response = await server.infer(
+            addresses.url,
+            request,
+            model_name="add_sub",
+            headers={"X-Request-Id": "kserve"},
+            response_headers=headers,
+        )
+    assert response.id == "mine"
+    assert headers["x-model-version"] == "add_sub/1"
+    assert [output.name for output in response.outputs] == ["difference"]
+    assert headers["x-request-id"] == "kserve"
+
+
+async def infers_strings(addresses: Addresses) -> None:
+    """BYTES as texts and as any bytes."""
+    async with _connect() as server:
+        for words in ([b"one", "zwölf".encode()], [b"\x00\xff", b""]):
+            tensor = InferInput("text", [1, 2], "BYTES")
+            tensor.set_data_from_numpy(np.array([words], dtype=object), binary_data=True)
+            wanted = [RequestedOutput("length", {"binary_data": True})]
+            request = InferRequest("upper", [tensor], request_outputs=wanted)
+            response = await server.infer(addresses.url, request, model_name="upper")
+            assert response.outputs[0].as_numpy().tolist() == [[len(word) for word in words]]
+
+
+async def infers_what_is_large(addresses: Addresses) -> None:
+    """A megabyte; it accepts compressed answers and undoes that itself."""
+    ids = np.arange(130_000, dtype=np.int64).reshape(1, -1)
+    async with _connect() as server:
+        for binary in (True, False):
+            tensor = InferInput("ids", list(ids.shape), "INT64")
+            tensor.set_data_from_numpy(ids, binary_data=binary)
+            wanted = [RequestedOutput("reversed", {"binary_data": binary})]
+            request = InferRequest("reverse", [tensor], request_outputs=wanted)
+            response = await server.infer(addresses.url, request, model_name="reverse")
+            np.testing.assert_array_equal(response.outputs[0].as_numpy(), ids[:, ::-1])
+
+
+async def leaves_when_its_own_timeout_is_over(addresses: Addresses) -> None:
+    """A client that hangs up, or is cancelled, disturbs nobody."""
+    slow = _request("slow", np.full((1, 1), 1500, np.float32), binary=False)
+    quick = _request("slow", np.ones((1, 1), np.float32), binary=False)
+    async with _connect() as server:
+        call = server.infer(addresses.url, slow, model_name="slow", timeout=0.2)
+        (error,) = await asyncio.gather(call, return_exceptions=True)
+        assert isinstance(error, httpx.TimeoutException), error
+        task = asyncio.create_task(server.infer(addresses.url, slow, model_name="slow"))
+        await asyncio.sleep(0.2)
+        task.cancel()
+        (error,) = await asyncio.gather(task, return_exceptions=True)
+        assert isinstance(error, asyncio.CancelledError), error
+        response = await server.infer(addresses.url, quick, model_name="slow")
+        assert response.outputs[0].data == [1.0]
 
 
 async def reads_errors(addresses: Addresses) -> None:

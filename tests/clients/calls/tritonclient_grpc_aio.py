@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import numpy as np
 import tritonclient.grpc.aio as client
@@ -27,6 +28,13 @@ async def _expect(status: str, text: str, call: Awaitable) -> None:
     assert isinstance(error, InferenceServerException), error
     assert error.status() == f"StatusCode.{status}", error
     assert text in error.message(), error
+
+
+async def _until(wanted: bool, is_ready: Callable[[], Awaitable[bool]]) -> None:
+    deadline = time.monotonic() + 20
+    while await is_ready() is not wanted:
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.05)
 
 
 async def is_live_ready_and_described(addresses: Addresses) -> None:
@@ -64,12 +72,9 @@ async def controls_the_repository(addresses: Addresses) -> None:
 
         assert await is_ready()
         await server.unload_model("spare")
-        async with asyncio.timeout(20):
-            while await is_ready():
-                await asyncio.sleep(0.05)
-            await server.load_model("spare")
-            while not await is_ready():
-                await asyncio.sleep(0.05)
+        await _until(False, is_ready)
+        await server.load_model("spare")
+        await _until(True, is_ready)
         assert (await server.infer("spare", _one(1))).as_numpy("y").tolist() == [[1]]
         await _expect("NOT_FOUND", "nothing", server.load_model("nothing"))
 

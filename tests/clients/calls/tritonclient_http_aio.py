@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 
 import numpy as np
 import tritonclient.http.aio as client
@@ -28,6 +28,13 @@ async def _expect(status: str, text: str, call: Awaitable) -> None:
     assert isinstance(error, InferenceServerException), error
     assert error.status() == status, error
     assert text in error.message(), error
+
+
+async def _until(wanted: bool, is_ready: Callable[[], Awaitable[bool]]) -> None:
+    deadline = time.monotonic() + 20
+    while await is_ready() is not wanted:
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.05)
 
 
 async def is_live_ready_and_described(addresses: Addresses) -> None:
@@ -135,12 +142,9 @@ async def controls_the_repository(addresses: Addresses) -> None:
 
         assert await is_ready()
         await server.unload_model("spare")
-        async with asyncio.timeout(20):
-            while await is_ready():
-                await asyncio.sleep(0.05)
-            await server.load_model("spare")
-            while not await is_ready():
-                await asyncio.sleep(0.05)
+        await _until(False, is_ready)
+        await server.load_model("spare")
+        await _until(True, is_ready)
         assert (await server.infer("spare", _one(1))).as_numpy("y").tolist() == [[1]]
         await _expect("404", "nothing", server.load_model("nothing"))
 
