@@ -95,12 +95,14 @@ def serving(
     folder: Path,
     *,
     under: Sequence[str] = (),
+    python: Path | str = sys.executable,
     address: str = "127.0.0.1",
     **configuration: Any,
 ) -> Iterator[Server]:
     """`maas serve` on a free port, ready or failed; killed at the end if it is still there.
 
-    `under` is a command that runs the server as its arguments say, in its own place; `address` is where it is reached.
+    `under` is a command that runs the server as its arguments say, in its own place; `python` is another environment's;
+    `address` is where it is reached.
     """
     tree = {
         "repository": str(repository),
@@ -113,7 +115,7 @@ def serving(
     log = folder / "log.jsonl"
     with log.open("wb") as stream:
         process = subprocess.Popen(
-            [*under, sys.executable, "-m", "maas", "serve", "--config", str(file)],
+            [*under, str(python), "-m", "maas", "serve", "--config", str(file)],
             stderr=stream,
             stdin=subprocess.DEVNULL,
         )

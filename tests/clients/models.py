@@ -74,9 +74,8 @@ class Failing(_Model):
 
 def publish(repository: Path) -> None:
     """`identity_DTYPE` for each type, `add_sub`, `upper`, `shout`, `reverse`, `slow`, `failing`, `spare`, `versioned` 1 and 2."""
-    for dtype, numpy_dtype in DTYPES.items():
-        sample = np.array(SAMPLES.get(dtype, [[1, 2, 3]]), numpy_dtype)
-        _store(repository, Identity, f"identity_{dtype}", {"x": f"{dtype}[batch, 3]"}, {"x": sample})
+    for dtype in DTYPES:
+        publish_identity(repository, dtype)
     publish_pair(repository, "add_sub")
     text = {"text": np.array([[b"a", b"b"]], dtype=object)}
     upper = {"upper": "bytes[batch, 2]", "length": "int32[batch, 2]"}
@@ -111,6 +110,12 @@ def publish_pair(repository: Path, name: str) -> None:
         outputs={"sum": "float32[batch, 4]", "difference": "float32[batch, 4]"},
         sample={"a": np.ones((1, 4), np.float32), "b": np.ones((1, 4), np.float32)},
     )
+
+
+def publish_identity(repository: Path, dtype: str) -> None:
+    """`identity_DTYPE` alone."""
+    sample = np.array(SAMPLES.get(dtype, [[1, 2, 3]]), DTYPES[dtype])
+    _store(repository, Identity, f"identity_{dtype}", {"x": f"{dtype}[batch, 3]"}, {"x": sample})
 
 
 def _store(

@@ -29,6 +29,7 @@ ENVIRONMENTS = {
     "kserve_grpc": "kserve",
     "open_inference_grpc": "open-inference-grpc",
     "together": "together",
+    "own_stub": "together",
 }
 
 
@@ -48,8 +49,13 @@ def functions(file: str) -> list[str]:
 def test_client(file: str, function: str, server: Server, grpc_port: int) -> None:
     """The client's own call gives what its user expects."""
     addresses = [f"127.0.0.1:{port}" for port in (server.port, grpc_port)]
-    command = [str(python_of(ENVIRONMENTS[file])), "-m", "tests.clients.call", file, function, *addresses]
-    source = {**os.environ, "PYTHONPATH": str(ROOT / "src")}  # for the call that has the server beside it
+    call(ENVIRONMENTS[file], file, function, *addresses)
+
+
+def call(environment: str, file: str, function: str, *addresses: str) -> None:
+    """Make the call in a process of the environment; it has the server's source as well, for those that hold both."""
+    command = [str(python_of(environment)), "-m", "tests.clients.call", file, function, *addresses]
+    source = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
     result = subprocess.run(command, cwd=ROOT, env=source, capture_output=True, text=True, timeout=60)
     assert result.returncode == 0, result.stderr[-4000:]
 

@@ -93,7 +93,7 @@ def infers_every_datatype(addresses: Addresses) -> None:
             np.testing.assert_array_equal(got, array, name)
 
 
-def infers_bfloat16(addresses: Addresses) -> None:
+def infers_bfloat16_where_float32_is_taken(addresses: Addresses) -> None:
     """BF16 for a model of FP32, which answers as it is."""
     x = np.array([[1.5, -2.0, 3e38]], ml_dtypes.bfloat16)
     with _connect(addresses) as server:

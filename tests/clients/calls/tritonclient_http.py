@@ -222,7 +222,7 @@ def _codings_of_answers(server: client.InferenceServerClient) -> list[str | None
     return codings
 
 
-def infers_bfloat16(addresses: Addresses) -> None:
+def infers_bfloat16_where_float32_is_taken(addresses: Addresses) -> None:
     """BF16 for a model of FP32, which answers as it is."""
     x = np.array([[1.5, -2.0, 3e38]], ml_dtypes.bfloat16)
     with _connect(addresses) as server:
