@@ -26,6 +26,12 @@ TEXT = Model(
     outputs={"t": "bytes[batch, n]"},
     function=lambda inputs: {"t": inputs["t"]},
 )
+BRAIN = Model(
+    "brain",
+    inputs={"x": "bfloat16[batch, n]"},
+    outputs={"y": "bfloat16[batch, n]"},
+    function=lambda inputs: {"y": inputs["x"]},
+)
 
 
 def children() -> set[int]:
@@ -66,6 +72,8 @@ BODIES = {
     "no UTF-8": (PREDICT, b'{"x": "\xff"}'),
     "no object": (PREDICT, b"[1]"),
     "too many rows": (PREDICT, b'{"x": [[1], [2], [3], [4], [5]]}'),
+    "bfloat16": ("/predict/brain", b'{"x": [0.1, -2.5, 3e38]}'),
+    "bfloat16 overflow": ("/predict/brain", b'{"x": [1, 3.4e38]}'),
     "text": ("/predict/text", '{"t": ["ä", "", "\\u0000"]}'.encode()),
     "infer": (INFER, orjson.dumps({"id": "a", "inputs": [{**TENSOR, "data": [1, 2]}]})),
     "infer some": (
@@ -94,7 +102,7 @@ async def _post_all(service: Service) -> dict[str, tuple[int, object]]:
 @in_loop
 async def test_codec_process_answers_as_the_gateway_does(everything_is_heavy: None) -> None:
     """Whatever the body, status and content are byte for byte those of the same body read and written here."""
-    async with serving(WIDE, TEXT) as service:
+    async with serving(WIDE, TEXT, BRAIN) as service:
         there = await _post_all(service)
         assert children()
         codec.LARGE = 1 << 30

@@ -181,6 +181,26 @@ async def test_bfloat16_model_speaks_bf16() -> None:
     assert raw == cut(lone)[1] == doubled
 
 
+@in_loop
+async def test_bfloat16_follows_the_rules_of_non_finite_numbers() -> None:
+    """The protocol takes and gives them as bare literals; the native dialect refuses them, and has a model fail that gives any."""
+    declared = "bfloat16[batch, 2]"
+    model = Model(
+        inputs={"x": declared}, outputs={"y": declared}, function=lambda x: {"y": x["x"] / (x["x"] - x["x"])}
+    )
+    odd = b'{"inputs": [{"name": "x", "datatype": "BF16", "shape": [1, 2], "data": [-Infinity, NaN]}]}'
+    with np.errstate(all="ignore"):
+        async with serving(model) as service:
+            taken = await service.infer(odd)
+            given_ = await service.infer({"inputs": [{**PLAIN, "datatype": "BF16", "data": [1, 0]}]})
+            refused = await service.predict(b'{"x": [NaN, 1]}')
+            failed = await service.predict({"x": [1, 0]})
+    assert (taken.status_code, b'"data":[NaN,NaN]' in taken.content) == (200, True)
+    assert (given_.status_code, b'"data":[Infinity,NaN]' in given_.content) == (200, True)
+    assert refused.status_code == 400
+    assert (failed.status_code, failed.json()["code"]) == (500, "non_finite_output")
+
+
 @given(st.binary(min_size=2, max_size=64).filter(lambda raw: len(raw) % 2 == 0))
 def test_every_bf16_is_its_float32(raw: bytes) -> None:
     """Whatever the bits: the upper half of a float32, the lower one zero."""
