@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +15,7 @@ from google.protobuf.message import DecodeError
 from maas.api.body import check_length
 from maas.api.codec import LARGE
 from maas.api.door import Door
-from maas.api.grpc.density import check_density
+from maas.api.grpc.density import cut_raw
 from maas.api.grpc.held import Held
 from maas.api.grpc.inference import InferForm, parse_infer, render_infer
 from maas.api.grpc.messages import ModelInferRequest, ModelInferResponse
@@ -92,7 +92,8 @@ class Asking:
     async def _answer(
         self, exchange: GrpcExchange, data: bytes, caller: Caller
     ) -> tuple[ModelInferResponse, Timings]:
-        exchange.message = message = _read(data)
+        exchange.message, exchange.raw = _read(data)
+        message = exchange.message
         version = message.model_version or None
         live = exchange.open(message.model_name, version)
         check_length(len(data), live.body_limit)
@@ -112,7 +113,7 @@ class Asking:
     async def _infer(
         self, exchange: GrpcExchange, size: int, live: LiveVersion
     ) -> tuple[ModelInferResponse, Timings]:
-        call = await _parse(live, exchange.message, size)
+        call = await _parse(live, exchange, size)
         exchange.heed(call)
         answer = await self._gateway.infer(live, call.inputs, exchange.terms)
         return render_infer(live, call.form, answer), answer.timings
@@ -133,17 +134,20 @@ class Asking:
             self._door.elsewhere -= 1
 
 
-def _read(data: bytes) -> ModelInferRequest:
-    if len(data) > LARGE:
-        check_density(data)
+def _read(data: bytes) -> tuple[ModelInferRequest, Sequence[bytes | memoryview]]:
+    """The message, which lacks its raw contents where it is large, and these."""
     try:
-        return ModelInferRequest.FromString(data)
+        if len(data) > LARGE:
+            rest, raw = cut_raw(data)
+            return ModelInferRequest.FromString(rest), raw
+        message = ModelInferRequest.FromString(data)
     except DecodeError:
         raise InvalidRequest("the message is no ModelInferRequest") from None
+    return message, message.raw_input_contents
 
 
-async def _parse(live: LiveVersion, message: ModelInferRequest, size: int) -> Call[InferForm]:
+async def _parse(live: LiveVersion, exchange: GrpcExchange, size: int) -> Call[InferForm]:
     """Many numbers that have to be read one by one are read on a thread, which gives way after each few thousand."""
-    if size > LARGE and not message.raw_input_contents:
-        return await asyncio.to_thread(parse_infer, live, message)
-    return parse_infer(live, message)
+    if size > LARGE and not exchange.raw:
+        return await asyncio.to_thread(parse_infer, live, exchange.message, exchange.raw)
+    return parse_infer(live, exchange.message, exchange.raw)

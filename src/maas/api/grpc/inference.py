@@ -28,11 +28,13 @@ class InferForm:
     id: str
 
 
-def parse_infer(subject: Subject, request: ModelInferRequest) -> Call[InferForm]:
-    """Raises `InvalidRequest` naming the tensor, what was expected and what came."""
+def parse_infer(
+    subject: Subject, request: ModelInferRequest, contents: Sequence[bytes | memoryview]
+) -> Call[InferForm]:
+    """Of a request with these raw contents. Raises `InvalidRequest` naming the tensor, what was expected and what came."""
     given = by_name([(tensor.name, tensor) for tensor in request.inputs])
     specs = given_inputs(subject.signature, given)
-    raw = _raw_by_name(request)
+    raw = _raw_by_name(request, contents)
     inputs = {spec.name: _parse_input(spec, given[spec.name], raw.get(spec.name)) for spec in specs}
     parameters = read_parameters(request.parameters)
     for output in request.outputs:
@@ -58,9 +60,10 @@ def render_infer(subject: Subject, form: InferForm, answer: Answer) -> ModelInfe
     )
 
 
-def _raw_by_name(request: ModelInferRequest) -> dict[str, bytes]:
+def _raw_by_name(
+    request: ModelInferRequest, raw: Sequence[bytes | memoryview]
+) -> dict[str, bytes | memoryview]:
     """Raw contents by input: of all of them, or of none."""
-    raw = request.raw_input_contents
     if raw and len(raw) != len(request.inputs):
         raise InvalidRequest(
             f"raw_input_contents has {len(raw)} entries for {len(request.inputs)} inputs; it must have one for each"
@@ -68,7 +71,9 @@ def _raw_by_name(request: ModelInferRequest) -> dict[str, bytes]:
     return {tensor.name: content for tensor, content in zip(request.inputs, raw, strict=False)}
 
 
-def _parse_input(spec: TensorSpec, tensor: ModelInferRequest.InferInputTensor, raw: bytes | None) -> Array:
+def _parse_input(
+    spec: TensorSpec, tensor: ModelInferRequest.InferInputTensor, raw: bytes | memoryview | None
+) -> Array:
     if not is_read_as(tensor.datatype, spec.dtype):
         raise InvalidRequest(
             f"input {spec.name!r} has datatype {clip(tensor.datatype)!r}; expected {DATATYPES[spec.dtype]}"

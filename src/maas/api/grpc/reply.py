@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -27,9 +28,11 @@ class Reply:
 
 
 class GrpcExchange(Exchange, kw_only=True):
-    """Ended once, by `answered`, `refused`, `failed` or `left`, which record it."""
+    """Ended once, by `answered`, `refused`, `failed` or `left`, which record it. `raw` are the raw contents of its inputs, which
+    the message may lack."""
 
     message: ModelInferRequest = msgspec.field(default_factory=ModelInferRequest)
+    raw: Sequence[bytes | memoryview] = ()
 
     def answered(self, answer: ModelInferResponse, timings: Timings) -> Reply:
         assert self.live is not None
