@@ -113,6 +113,8 @@ async def test_models_are_unloaded_where_only_this_machine_may_ask(access: str) 
         if access == "loopback":
             await call
             assert service.service.gateway.registry.versions_of("double") == []
+            ready = await service.call("ModelReady", messages.ModelReadyRequest(name="double"))
+            assert not ready.ready
             return
         for refused in (
             call,

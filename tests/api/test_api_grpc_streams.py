@@ -53,6 +53,7 @@ async def test_error_is_an_answer_and_the_stream_goes_on() -> None:
         assert (first.error_message, third.error_message) == ("", "")
         assert "none" in second.error_message
         assert second.infer_response.id == "b"
+        assert second.infer_response.parameters["triton_final_response"].bool_param
         assert floats(third.infer_response) == [[6, 8]]
         assert await stream.code() == grpc.StatusCode.OK
 

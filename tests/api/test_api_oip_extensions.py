@@ -139,12 +139,16 @@ async def test_index_has_what_is_served_what_is_broken_and_what_is_not_served() 
 
 @in_loop
 async def test_unloaded_model_answers_no_more() -> None:
-    """Unloading drains every version, and an unknown model is a 404."""
+    """Unloading drains every version; the model is known yet, and not ready. An unknown one is a 404."""
     async with serving(allow_control=True) as service:
         gone = await service.post("/v2/repository/models/double/unload", b"")
         after = await service.infer({"inputs": [PLAIN]})
         again = await service.post("/v2/repository/models/double/unload", b"")
         unknown = await service.post("/v2/repository/models/nobody/load", b"")
+        ready = [await service.get(f"/v2/models/double{version}/ready") for version in ("", "/versions/1")]
+        never = await service.get("/v2/models/double/versions/2/ready")
+    assert [answer.status_code for answer in (*ready, never)] == [503, 503, 404]
+    assert "it is unloaded" in ready[0].json()["error"]
     assert (gone.status_code, gone.json()[0]["state"]) == (200, "UNLOADING")
     assert (after.status_code, again.status_code, unknown.status_code) == (404, 404, 404)
 

@@ -94,9 +94,10 @@ class Registry:
                 found += [(name, version) for version in self._repository.versions(name)]
         return found
 
-    def is_unloaded(self, name: str) -> bool:
-        """Whether nothing answers by `name` because it was unloaded."""
-        return not self._models.get(name) and bool(self._unloaded.get(name))
+    def is_unloaded(self, name: str, version: str | None = None) -> bool:
+        """Whether nothing answers by `name`, or `name` and `version`, because it was unloaded."""
+        live, unloaded = self._models.get(name, {}), self._unloaded.get(name, set())
+        return bool(unloaded) and not live if version is None else version in unloaded and version not in live
 
     def policy_of(self, name: str) -> Literal["all", "highest"] | tuple[str, ...]:
         """Which versions of the model are served unless one is loaded or unloaded by name: as configured, but where it is the

@@ -58,6 +58,9 @@ class Catalogue:
         return ServerReadyResponse(ready=self._gateway.readiness().is_ready)
 
     async def model_ready(self, request: ModelReadyRequest) -> ModelReadyResponse:
+        """A model that was unloaded is known, and not ready; one that there is not is an error."""
+        if self._registry.is_unloaded(request.name, request.version or None):
+            return ModelReadyResponse(ready=False)
         live = self._find(request.name, request.version)
         return ModelReadyResponse(ready=not self._gateway.outage_of(live))
 

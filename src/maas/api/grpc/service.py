@@ -139,14 +139,15 @@ def _streamed(reply: Reply) -> bytes:
     """An error has the request's names beside it, so that a client knows which of its requests met it. Every request has one
     answer, which is the final one."""
     if reply.error is not None:
-        named = ModelInferResponse(
+        answer = ModelInferResponse(
             model_name=reply.asked.model_name, model_version=reply.asked.model_version, id=reply.asked.id
         )
-        answer = ModelStreamInferResponse(error_message=public(reply.error).message, infer_response=named)
-        return answer.SerializeToString()
-    assert reply.answer is not None
-    reply.answer.parameters["triton_final_response"].bool_param = True
-    return ModelStreamInferResponse(infer_response=reply.answer).SerializeToString()
+        message = public(reply.error).message
+    else:
+        assert reply.answer is not None
+        answer, message = reply.answer, ""
+    answer.parameters["triton_final_response"].bool_param = True
+    return ModelStreamInferResponse(error_message=message, infer_response=answer).SerializeToString()
 
 
 def unary(

@@ -12,10 +12,11 @@ import maas
 from maas.api.oip.datatypes import DATATYPES
 from maas.api.oip.extensions import EXTENSIONS
 from maas.elements import Scalar
+from maas.errors import ModelNotReady
 from maas.gateway import Gateway
 from maas.models.live import LiveVersion, VersionState
 from maas.models.registry import Registry
-from maas.types import Signature, TensorSpec
+from maas.types import Signature, TensorSpec, clip
 
 _NOT_READY: dict[int | str, dict[str, Any]] = {503: {"description": "Not now; the body says why."}}
 
@@ -47,7 +48,7 @@ def routes(gateway: Gateway) -> APIRouter:
 
     @router.get("/models/{model}/ready", summary="The model may be sent traffic", responses=_NOT_READY)
     async def model_ready(model: str) -> JSONResponse:
-        return _model_ready(gateway, gateway.registry.resolve(model))
+        return _model_ready(gateway, model, None)
 
     @router.get(
         "/models/{model}/versions/{version}/ready",
@@ -55,7 +56,7 @@ def routes(gateway: Gateway) -> APIRouter:
         responses=_NOT_READY,
     )
     async def model_ready_version(model: str, version: str) -> JSONResponse:
-        return _model_ready(gateway, gateway.registry.resolve(model, version))
+        return _model_ready(gateway, model, version)
 
     return router
 
@@ -70,7 +71,10 @@ def _ready(gateway: Gateway) -> JSONResponse:
     return JSONResponse(body, 200 if readiness.is_ready else 503)
 
 
-def _model_ready(gateway: Gateway, live: LiveVersion) -> JSONResponse:
+def _model_ready(gateway: Gateway, model: str, version: str | None) -> JSONResponse:
+    if gateway.registry.is_unloaded(model, version):
+        raise ModelNotReady(f"model {clip(model)!r} is not ready: it is unloaded")
+    live = gateway.registry.resolve(model, version)
     body: dict[str, Any] = {"name": live.name, "version": live.version}
     if reason := gateway.outage_of(live):
         return JSONResponse({**body, "ready": False, "error": f"{live.label} is not ready: {reason}"}, 503)
