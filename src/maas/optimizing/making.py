@@ -59,8 +59,11 @@ class Workshop:
         shutil.copy(self._parent.directory / GOLDEN, target)
         graph = self._graph()
         if candidate.precision == "int8":
-            from maas.runtimes.onnxruntime import quantize
+            from maas.runtimes.onnxruntime import check_dtypes, quantize
 
+            check_dtypes(
+                self._parent.manifest.signature
+            )  # else there is much ado about a file that cannot be run
             quantize(graph, target)
         else:
             _copy(graph.parent, target, [each.name for each in graph.parent.iterdir()])

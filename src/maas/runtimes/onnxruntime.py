@@ -33,7 +33,7 @@ class OnnxRuntime:
     def load(self, artifact: Artifact, placement: Placement) -> Runner:
         if unknown := sorted(artifact.options.keys() - {"name"}):
             raise BadArtifact(f"runtime 'onnxruntime' has no option {unknown[0]!r}")
-        _check_dtypes(artifact.signature)
+        check_dtypes(artifact.signature)
         session = open_session(artifact.directory / MODEL, placement)
         _check(artifact.signature, session)
         return OnnxRunner(session, artifact.signature)
@@ -117,7 +117,7 @@ def _providers(device: str) -> list[Any]:
     return [(provider, {"device_id": number or "0"})] if kind == "cuda" else [provider]
 
 
-def _check_dtypes(signature: Signature) -> None:
+def check_dtypes(signature: Signature) -> None:
     """Raise `BadArtifact` for bfloat16, which it computes with but does not exchange with NumPy."""
     for spec in (*signature.inputs, *signature.outputs):
         if spec.dtype == "bfloat16":

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from maas.dtypes import BFLOAT16, float_info, is_bfloat16, is_float
+from maas.dtypes import BFLOAT16, float_info, is_float
 from maas.errors import InvalidRequest, ModelFailed
 from maas.types import MAX_RANK, Array, TensorSpec, clip
 
@@ -84,8 +84,10 @@ def encode(array: Array, name: str) -> Any:
 
     Raises `ModelFailed` where bytes are no valid UTF-8, which JSON cannot carry.
     """
-    if array.dtype.kind != "O":
-        array = array.astype(np.float32) if is_bfloat16(array.dtype) else array
+    kind = array.dtype.kind
+    if kind != "O":
+        if kind == "V":  # bfloat16: `orjson` does not know it, and float32 holds its numbers
+            array = array.astype(np.float32)
         return np.ascontiguousarray(array) if array.ndim else array[()]
     try:
         return _decode_strings(array.tolist())
