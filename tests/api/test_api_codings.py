@@ -7,7 +7,7 @@ import zlib
 from contextlib import suppress
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.api.test_api_compression import WAYS
 
@@ -16,7 +16,10 @@ from maas.api.errors import UnsupportedCoding
 from maas.api.inflating import PIECE, Inflater
 from maas.errors import InvalidRequest
 
+unhurried = settings(deadline=None)  # for machines that are busy
 
+
+@unhurried
 @given(
     data=st.one_of(
         st.binary(max_size=300), st.binary(min_size=1, max_size=9).map(lambda part: part * 30_000)
@@ -29,6 +32,7 @@ def test_whatever_was_compressed_comes_out(data: bytes, way: str) -> None:
     assert inflated(compress(data), coding) == data
 
 
+@unhurried
 @given(data=st.binary(max_size=200), coding=st.sampled_from(["gzip", "deflate"]), more=st.data())
 def test_whatever_is_cut_or_changed_is_read_or_refused(data: bytes, coding: str, more: st.DataObject) -> None:
     """Cut anywhere it is refused; with a byte changed it may be read, where that byte means nothing, but nothing else is raised."""
@@ -93,6 +97,7 @@ def test_accepted_coding_is_the_one_that_is_liked_best(value: str, coding: str |
     assert read_accepted(value.encode("latin-1")) == expected
 
 
+@unhurried
 @given(st.binary(max_size=60))
 def test_any_list_of_codings_is_read(value: bytes) -> None:
     """What stands in a header is accepted, or is not; it is no error. A body's codings are read or refused."""

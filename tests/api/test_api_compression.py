@@ -157,7 +157,7 @@ async def test_inflating_ends_with_the_requests_time() -> None:
     assert (answer.status_code, held) == (504, 0)
 
 
-@settings(max_examples=25)
+@settings(max_examples=25, deadline=None)
 @given(way=st.sampled_from(list(WAYS)), more=st.data())
 def test_compressed_and_cut_a_body_answers_as_the_plain_one_or_is_refused(
     way: str, more: st.DataObject

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from maas.api.operation import Payload
@@ -19,6 +19,8 @@ from maas.api.v1 import V1_PREDICT
 from maas.batching.request import Answer, Timings
 from maas.errors import InvalidRequest
 from maas.types import Array, Signature
+
+unhurried = settings(deadline=None)  # for machines that are busy
 
 MIRRORED = {"t": "bytes[batch, 2]", "n": "int64[batch]", "f": "float32[batch]", "b": "bool[batch]"}
 BARE = {"t": "bytes[batch]"}
@@ -66,6 +68,7 @@ rows = st.lists(
 )
 
 
+@unhurried
 @given(rows)
 def test_rows_and_columns_are_the_same_tensors_and_come_back_as_they_came(
     given_rows: list[dict[str, Any]],
@@ -85,6 +88,7 @@ def test_rows_and_columns_are_the_same_tensors_and_come_back_as_they_came(
         assert [again[name].tolist() for again in asked_again] == [array.tolist()] * 2
 
 
+@unhurried
 @given(st.binary(max_size=12))
 def test_bytes_are_a_text_where_they_are_utf_8(value: bytes) -> None:
     """And base64 where they are not; under a name that ends with `_bytes` they always are."""
@@ -123,6 +127,7 @@ anything = st.recursive(
 
 
 @pytest.mark.parametrize("tensors", [MIRRORED, BARE], ids=["several", "one"])
+@unhurried
 @given(body=st.dictionaries(st.sampled_from(["instances", "inputs", "signature_name"]), anything) | anything)
 def test_any_json_is_read_or_refused(tensors: dict[str, str], body: object) -> None:
     """Never with another error than the caller's, which is a 400; what is read has the types of the model."""
@@ -134,6 +139,7 @@ def test_any_json_is_read_or_refused(tensors: dict[str, str], body: object) -> N
         }
 
 
+@unhurried
 @given(st.binary(max_size=60))
 def test_any_bytes_are_read_or_refused(body: bytes) -> None:
     """Bytes that are no JSON too."""
