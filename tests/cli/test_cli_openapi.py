@@ -61,6 +61,21 @@ def test_document_of_one_model_has_its_operations_alone(
     assert "/v2/models/{model}/infer" in document["paths"]
 
 
+def test_names_of_one_model_are_those_that_it_has_among_all(run: Run, tmp_path: Path) -> None:
+    """Also where another model's name is the same to a generator."""
+    for name in ("a-b", "a_b", "other"):
+        store(tmp_path, name=name)
+    whole, one = (
+        json.loads(run("openapi", "--repository", str(tmp_path), *options)[1])
+        for options in ((), ("--model", "a_b"))
+    )
+    path = "/predict/a_b/versions/1"
+    assert "/predict/a-b" not in one["paths"]
+    assert one["paths"][path] == whole["paths"][path]
+    ids = [operation["operationId"] for methods in whole["paths"].values() for operation in methods.values()]
+    assert len({name.replace("-", "_") for name in ids}) == len(ids)
+
+
 @pytest.mark.parametrize("wanted", ["none", "model/7", "no name"])
 def test_model_that_is_not_there_is_one_sentence(run: Run, models: Path, wanted: str) -> None:
     """With exit code 1, and nothing on standard output."""
