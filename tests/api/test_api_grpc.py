@@ -79,7 +79,7 @@ async def test_bfloat16_comes_and_goes_raw() -> None:
     typed = ModelInferRequest(model_name="double", inputs=[tensor("x", "BF16", [1, 2], fp32_contents=[1, 2])])
     async with serving_grpc(model) as service:
         answer = await service.infer(request)
-        with pytest.raises(grpc.aio.AioRpcError, match="bfloat16, which has no typed contents") as caught:
+        with pytest.raises(grpc.aio.AioRpcError, match="which has no typed contents") as caught:
             await service.infer(typed)
     assert (answer.outputs[0].datatype, answer.raw_output_contents[0]) == ("BF16", bits)
     assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT

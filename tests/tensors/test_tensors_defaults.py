@@ -28,6 +28,7 @@ def signature(bounds: dict[str, Bounds] | None = None, **inputs: str) -> Signatu
         ("int64[batch, seq] = 1", 1),
         ("  int8[]=-3 ", -3),
         ("float32[batch] = 1", 1.0),
+        ("bfloat16[batch] = 0.5", 0.5),
         ("float64[batch] = 2.5e-3", 0.0025),
         ("bool[batch] = true", True),
         ("bool[batch] = 0", False),
@@ -55,11 +56,12 @@ def test_default_is_one_element_of_the_dtype(default: str) -> None:
         TensorSpec.parse("x", f"uint8[batch] = {default}")
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("number", ["Infinity", "1e39", "-1e400", "1" + "0" * 400])
-def test_default_is_finite(number: str) -> None:
+def test_default_is_finite(number: str, dtype: str) -> None:
     """A number that the dtype makes an infinity of is no default."""
     with pytest.raises(InvalidRequest, match="default"):
-        TensorSpec.parse("x", f"float32[batch] = {number}")
+        TensorSpec.parse("x", f"{dtype}[batch] = {number}")
 
 
 def test_somebody_must_say_how_long_it_is() -> None:

@@ -94,9 +94,8 @@ def is_finite(array: Array) -> bool:
     kind = array.dtype.kind
     if kind == "f":
         return bool(np.isfinite(array).all())
-    if kind == "V" and is_bfloat16(
-        array.dtype
-    ):  # by its bits, in less than a tenth of the time of `np.isfinite`
+    if kind == "V" and is_bfloat16(array.dtype):
+        # By its bits, in less than a tenth of the time that `np.isfinite` takes.
         return not bool((array.view(np.uint16) & _EXPONENT == _EXPONENT).any())
     return True
 
