@@ -28,7 +28,7 @@ from maas.batching.permits import Permits
 from maas.config import Configuration
 from maas.errors import BadArtifact, ModelNotFound
 from maas.gateway import Gateway
-from maas.models.live import Example, Hooks, LiveVersion, VersionState
+from maas.models.live import Example, Hooks, LiveOptions, LiveVersion, VersionState
 from maas.models.manifest import Batching, Manifest, RuntimeOptions, to_yaml
 from maas.models.registry import Registry
 from maas.models.repository import StoredVersion
@@ -159,8 +159,8 @@ async def serving(
     )
     launcher = Launcher()  # starts nothing until it is asked to
 
-    def make_live(stored: StoredVersion, settings: Configuration) -> LiveVersion:
-        return LiveVersion(stored, settings, launcher=launcher, permits=permits, backlog=backlog, hooks=hooks)
+    def make_live(stored: StoredVersion, options: LiveOptions) -> LiveVersion:
+        return LiveVersion(stored, options, launcher=launcher, permits=permits, backlog=backlog, hooks=hooks)
 
     registry = Registry(MemoryRepository(models), settings, make_live)  # type: ignore[arg-type]
     gateway = Gateway(registry, needs_all=readiness_needs_all)

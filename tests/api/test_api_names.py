@@ -23,7 +23,7 @@ from maas.batching.backlog import Backlog
 from maas.batching.permits import Permits
 from maas.config import Configuration
 from maas.gateway import Gateway
-from maas.models.live import Hooks, LiveVersion
+from maas.models.live import Hooks, LiveOptions, LiveVersion
 from maas.models.registry import Registry
 from maas.models.repository import Repository, StoredVersion
 from maas.telemetry.metrics import Metrics
@@ -39,10 +39,10 @@ BODY = b'{"x": [1, 2]}'
 async def application(root: Path) -> AsyncIterator[tuple[FastAPI, httpx.AsyncClient]]:
     """The application over a repository on disk, operators' operations included; no model is started."""
 
-    def make_live(stored: StoredVersion, settings: Configuration) -> LiveVersion:
+    def make_live(stored: StoredVersion, options: LiveOptions) -> LiveVersion:
         return LiveVersion(
             stored,
-            settings,
+            options,
             launcher=Launcher(),
             permits=Permits(1),
             backlog=Backlog(1, 1),

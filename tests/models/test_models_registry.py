@@ -11,7 +11,7 @@ import pytest
 
 from maas.config import Configuration, ModelOptions
 from maas.errors import BadArtifact, ModelNotFound, ModelNotReady
-from maas.models.live import VersionState
+from maas.models.live import LiveOptions, VersionState
 from maas.models.manifest import MANIFEST
 from maas.models.registry import Registry
 from maas.models.repository import Repository, StoredVersion
@@ -25,7 +25,7 @@ class Live:
     """Stands in for a live version: it loads, or fails, when it is told to."""
 
     stored: StoredVersion
-    configuration: Configuration
+    made_for: LiveOptions
     reason: str = ""
     body_bytes: int = 0
     state: VersionState = VersionState.LOADING
@@ -48,13 +48,13 @@ class Live:
 
     @property
     def options(self) -> ModelOptions:
-        return self.configuration.options_of(self.name)
+        return self.made_for.model
 
     def limit_bodies(self, most: int) -> None:
         self.body_bytes = most
 
-    def is_made_for(self, configuration: Configuration) -> bool:
-        return self.options.queue_size == configuration.options_of(self.name).queue_size
+    def is_made_for(self, options: LiveOptions) -> bool:
+        return self.options.queue_size == options.model.queue_size
 
     @property
     def order(self) -> tuple[int, ...] | None:
@@ -76,8 +76,8 @@ class Live:
         self.begin_drain()
 
 
-def make_live(stored: StoredVersion, configuration: Configuration) -> Any:
-    return Live(stored, configuration)
+def make_live(stored: StoredVersion, options: LiveOptions) -> Any:
+    return Live(stored, options)
 
 
 def registry(repository: Repository, **models: dict[str, Any]) -> Registry:
@@ -188,7 +188,7 @@ def test_a_version_that_cannot_be_made_live_is_broken(seal: Seal, repository: Re
     """What refuses to be described to its process is listed like a broken manifest."""
     seal("model", "1")
 
-    def refuse(stored: StoredVersion, configuration: Configuration) -> Any:
+    def refuse(stored: StoredVersion, options: LiveOptions) -> Any:
         raise BadArtifact("not like this")
 
     found = Registry(repository, Configuration(), refuse)

@@ -347,11 +347,11 @@ def test_version_that_fails_with_its_new_options_keeps_the_old_ones(
             assert old.reason == "it keeps its former options; with the new ones: no such device"
             assert failed.drained.is_set()
             found.refresh()
-            assert found._successors == {}
+            assert found._successors.by_label == {}
             found.reconfigure(configured(model={"queue_size": 8}))
             assert fresh_of(found, old).options.queue_size == 8
             found.reconfigure(configured())
-            assert found._successors == {}
+            assert found._successors.by_label == {}
             assert old.reason == ""
 
     run(scenario)
@@ -395,7 +395,7 @@ def test_version_that_does_not_answer_yet_is_made_anew_at_once(seal: Seal, repos
             assert loading.drained.is_set()
             assert failed.drained.is_set()
             assert [fake(found, each).options.queue_size for each in "12"] == [7, 7]
-            assert found._successors == {}
+            assert found._successors.by_label == {}
 
     run(scenario)
 
@@ -483,6 +483,6 @@ def test_drain_waits_for_versions_that_were_retired(seal: Seal, repository: Repo
 
 def fresh_of(found: Registry, old: Live) -> Live:
     """The successor that is loading beside `old`."""
-    successor = found._successors[old.label]
+    successor = found._successors.by_label[old.label]
     assert isinstance(successor, Live)
     return successor

@@ -17,8 +17,8 @@ from maas.api.operation import Call, Operation, Payload, Subject
 from maas.batching.request import Answer
 from maas.errors import MaasError
 from maas.gateway import Gateway
+from maas.models.broken import BrokenVersion
 from maas.models.live import LiveVersion
-from maas.models.registry import BrokenVersion
 from maas.tensors.check import check_finite
 from maas.tensors.nested import encode, is_plain
 from maas.tensors.samples import decode_inputs

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from math import prod
@@ -46,6 +46,28 @@ class Example:
 
 
 @dataclass(frozen=True, slots=True)
+class LiveOptions:
+    """What of the configuration a version is made with; the last two are of the server, not of one model."""
+
+    model: ModelOptions
+    body_bytes: int
+    answer_bytes: int
+    allow_code: tuple[str, ...]
+
+    @classmethod
+    def of(cls, configuration: Configuration, name: str) -> LiveOptions:
+        limits = configuration.limits
+        return cls(
+            configuration.options_of(name), limits.body_bytes, limits.answer_bytes, configuration.allow_code
+        )
+
+    @property
+    def that_need_a_successor(self) -> tuple[ModelOptions, int]:
+        """Which versions are served is not for them to know, and bodies are limited as they go."""
+        return self.model.model_copy(update={"versions": "all", "default": None}), self.answer_bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Hooks:
     """Whom a live version tells what happens: each answered batch, each instance that is ready (pid) and each that died
     (pid, exit code), each line that one prints, each change of its state. When it has loaded it asks for the `objection` to
@@ -66,15 +88,16 @@ class LiveVersion:
     def __init__(
         self,
         stored: StoredVersion,
-        configuration: Configuration,
+        options: LiveOptions,
         *,
         launcher: Launcher,
         permits: Permits,
         backlog: Backlog,
         hooks: Hooks,
     ) -> None:
-        options = configuration.options_of(stored.manifest.name)
-        instances, threads = scale_of(stored.manifest, options)
+        self._options = options
+        ours = options.model
+        instances, threads = scale_of(stored.manifest, ours)
         self.stored = stored
         self.manifest = stored.manifest
         self.name = stored.manifest.name
@@ -85,10 +108,9 @@ class LiveVersion:
         self.digest = stored.digest
         self.signature = stored.manifest.signature
         self.allow_non_finite = stored.manifest.allow_non_finite
-        self.policy = _policy(self.signature, stored.manifest.batching, options)
-        self.request_timeout = options.request_timeout
-        self.limit_bodies(configuration.limits.body_bytes)
-        self._made_for = _made_for(configuration, self.name)
+        self.policy = _policy(self.signature, stored.manifest.batching, ours)
+        self.request_timeout = ours.request_timeout
+        self.limit_bodies(options.body_bytes)
         self.settled = asyncio.Event()
         """Set when it has loaded, or failed to."""
         self.state = VersionState.LOADING
@@ -104,9 +126,9 @@ class LiveVersion:
             self.signature,
             self.policy,
             Admission(
-                options.queue_size,
-                options.queue_bytes,
-                refuses_unreachable=options.refuse_unreachable,
+                ours.queue_size,
+                ours.queue_bytes,
+                refuses_unreachable=ours.refuse_unreachable,
                 is_idempotent=stored.manifest.idempotent,
             ),
             backlog=backlog,
@@ -117,16 +139,16 @@ class LiveVersion:
             launcher,
             load_frame(
                 stored,
-                Placement(options.device, threads),
+                Placement(ours.device, threads),
                 max_batch_size=self.policy.max_batch_size,
                 max_batch_cost=self.policy.max_batch_cost,
-                max_answer_bytes=configuration.limits.answer_bytes,
-                load_timeout=options.load_timeout,
-                allow_code=configuration.allow_code,
+                max_answer_bytes=options.answer_bytes,
+                load_timeout=ours.load_timeout,
+                allow_code=options.allow_code,
             ),
             self.signature,
             instances,
-            compute_timeout=options.compute_timeout,
+            compute_timeout=ours.compute_timeout,
             attach=self.batcher.attach,
             detach=self.batcher.detach,
             on_ready=lambda pid: hooks.on_ready(self, pid),
@@ -138,9 +160,9 @@ class LiveVersion:
         """Set `body_limit`, the bytes of a JSON body, to what the largest declared request needs, but to `most` at most."""
         self.body_limit = _body_limit(self.signature, self.policy.max_batch_size, most)
 
-    def is_made_for(self, configuration: Configuration) -> bool:
-        """Whether one that is made for `configuration` would be the same."""
-        return self._made_for == _made_for(configuration, self.name)
+    def is_made_for(self, options: LiveOptions) -> bool:
+        """Whether one that is made for `options` would be the same."""
+        return self._options.that_need_a_successor == options.that_need_a_successor
 
     def check_ready(self) -> None:
         """Raise `ModelNotReady` with the reason unless requests may be sent."""
@@ -208,10 +230,21 @@ class LiveVersion:
         self._hooks.on_state(self)
 
 
-def _made_for(configuration: Configuration, name: str) -> tuple[ModelOptions, int]:
-    """What of the configuration a version is made with; which versions are served is not for them to know."""
-    options = configuration.options_of(name).model_copy(update={"versions": "all", "default": None})
-    return options, configuration.limits.answer_bytes
+_DISTANCE_FROM_READY = {
+    VersionState.READY: 0,
+    VersionState.LOADING: 1,
+    VersionState.DRAINING: 2,
+    VersionState.FAILED: 3,
+}
+
+
+def highest_of(versions: Iterable[LiveVersion]) -> LiveVersion | None:
+    """The one that answers where none is named: one that is ready, or nearest to it, and of these the highest."""
+    return max(
+        (live for live in versions if live.order is not None),
+        key=lambda live: (-_DISTANCE_FROM_READY[live.state], live.order),
+        default=None,
+    )
 
 
 def scale_of(manifest: Manifest, options: ModelOptions) -> tuple[int, int]:

@@ -3,34 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Literal
-
-import numpy as np
 
 from maas.config import Configuration, ModelOptions
-from maas.errors import BadArtifact, InvalidRequest, MaasError, ModelNotFound, ModelNotReady
-from maas.models.live import LiveVersion, VersionState
+from maas.errors import BadArtifact, InvalidRequest, MaasError, ModelNotFound
+from maas.models.broken import BrokenVersion, missing
+from maas.models.live import LiveOptions, LiveVersion, VersionState, highest_of
 from maas.models.repository import Repository, StoredVersion
-from maas.types import CurvePoint, check_model_name, clip, highest_version
-
-_LEAST_SLOWDOWN = 0.01  # seconds; what is less is noise, or nobody's trouble
-
-
-@dataclass(frozen=True, slots=True)
-class BrokenVersion:
-    """A version that was to be served and cannot be read; without a version, the model as a whole."""
-
-    name: str
-    version: str
-    reason: str
-    is_missing: bool = False
-
-    @property
-    def label(self) -> str:
-        return f"{self.name}/{self.version}" if self.version else self.name
+from maas.models.slowdown import slowdown
+from maas.models.successors import Successors
+from maas.models.wanted import Asked, Policy, pinned, policy_of
+from maas.types import check_model_name
 
 
 class Registry:
@@ -45,23 +29,19 @@ class Registry:
         self,
         repository: Repository,
         configuration: Configuration,
-        make_live: Callable[[StoredVersion, Configuration], LiveVersion],
+        make_live: Callable[[StoredVersion, LiveOptions], LiveVersion],
     ) -> None:
         self.broken: list[BrokenVersion] = []
         self._has_started = False
         self._repository = repository
         self._configuration = configuration
-        self._pinned = _pinned(configuration)
+        self._pinned = pinned(configuration)
         self._make_live = make_live
         self._models: dict[str, dict[str, LiveVersion]] = {}
-        self._successors: dict[
-            str, LiveVersion
-        ] = {}  # by label; each beside one that it will take the place of
-        self._serving: set[LiveVersion] = (
-            set()
-        )  # those that nobody finds any more, but who answer yet, included
-        self._asked_for: dict[str, set[str]] = {}
-        self._unloaded: dict[str, set[str]] = {}
+        self._successors = Successors(self._make)
+        # Those that nobody finds any more, but who answer yet, included.
+        self._serving: set[LiveVersion] = set()
+        self._asked = Asked()
         self._fresh: list[LiveVersion] = []
         self._changed = asyncio.Event()
         self._is_draining = False
@@ -96,15 +76,12 @@ class Registry:
 
     def is_unloaded(self, name: str, version: str | None = None) -> bool:
         """Whether nothing answers by `name`, or `name` and `version`, because it was unloaded."""
-        live, unloaded = self._models.get(name, {}), self._unloaded.get(name, set())
+        live, unloaded = self._models.get(name, {}), self._asked.unloaded(name)
         return bool(unloaded) and not live if version is None else version in unloaded and version not in live
 
-    def policy_of(self, name: str) -> Literal["all", "highest"] | tuple[str, ...]:
-        """Which versions of the model are served unless one is loaded or unloaded by name: as configured, but where it is the
-        highest and another is the default, that one alone."""
-        options = self._options(name)
-        is_pinned = options.versions == "highest" and options.default is not None
-        return (options.default,) if is_pinned and options.default else options.versions
+    def policy_of(self, name: str) -> Policy:
+        """Which versions of the model are served unless one is loaded or unloaded by name."""
+        return policy_of(self._options(name))
 
     def is_default(self, live: LiveVersion) -> bool:
         return self._default_of(live.name) is live
@@ -129,16 +106,9 @@ class Registry:
         old = self._default_of(fresh.name)
         if not self._has_started or options.default is not None or not options.max_slowdown:
             return ""
-        if old is None or old.state is not VersionState.READY or not _is_higher(fresh, old):
+        if old is None or old.state is not VersionState.READY:
             return ""
-        row = fresh.curve[0]
-        before = _seconds_of_row(old.curve, row.elements)
-        if row.seconds <= max(before * options.max_slowdown, before + _LEAST_SLOWDOWN):
-            return ""
-        return (
-            f"one row takes it {row.seconds * 1e3:.3g} ms, over {options.max_slowdown:g} times the "
-            f"{before * 1e3:.3g} ms of version {old.version}, which goes on serving (max_slowdown)"
-        )
+        return slowdown(fresh, old, options.max_slowdown)
 
     # ── what changes while it serves ─────────────────────────────────────────────────────────────────────────
 
@@ -154,13 +124,14 @@ class Registry:
         Raises `BadArtifact` where that cannot be read; the configuration holds nevertheless.
         """
         self._configuration = configuration
-        self._pinned = _pinned(configuration)
+        self._pinned = pinned(configuration)
         try:
             self.refresh()
         finally:
             for live in self.versions():
                 live.limit_bodies(configuration.limits.body_bytes)
-                self._renew(live)
+                if fresh := self._successors.renew(live, LiveOptions.of(configuration, live.name)):
+                    self._succeed(fresh)
 
     def load(self, name: str, version: str | None = None) -> LiveVersion:
         """Serve the version, or the highest stored; one that failed is tried again.
@@ -169,13 +140,13 @@ class Registry:
         """
         stored = self._read(name, version)
         version = stored.manifest.version
-        self._unloaded.get(name, set()).discard(version)
+        self._asked.forgive(name, version)
         live = self._models.get(name, {}).get(version)
         if live is not None and live.state is VersionState.FAILED:
             self._retire(live)
             live = None
         if live is None:
-            self._asked_for.setdefault(name, set()).add(version)
+            self._asked.load(name, version)
             live = self._start(stored)
         return live
 
@@ -186,8 +157,7 @@ class Registry:
         if not gone:
             raise ModelNotFound(self._missing(name, version).message)
         for each in gone:
-            self._unloaded.setdefault(name, set()).add(each.version)
-            self._asked_for.get(name, set()).discard(each.version)
+            self._asked.unload(name, each.version)
             self._retire(each)
         return gone
 
@@ -233,47 +203,19 @@ class Registry:
         """When `fresh` has loaded, give it its place, and retire the versions that were only waiting for that."""
         await fresh.settled.wait()
         self._note_start()
-        if self._successors.get(fresh.label) is fresh:
+        if self._successors.includes(fresh):
             self._succeed(fresh)
         with suppress(
             BadArtifact
-        ):  # the repository cannot be read just now; the next look at it retires them
+        ):  # it cannot be read just now; the next look at the repository retires them
             self._retire_unwanted(fresh.name)
-
-    # ── the same version, made anew ──────────────────────────────────────────────────────────────────────────
-
-    def _renew(self, live: LiveVersion) -> None:
-        """Load a successor of `live` where the configuration is not the one that it was made for. One that is loading for
-        a configuration of the past is given up."""
-        successor = self._successors.get(live.label)
-        if live.is_made_for(self._configuration):
-            self._give_up_successor(live)
-            live.reason = "" if live.state is VersionState.READY else live.reason
-        elif successor is None or not successor.is_made_for(self._configuration):
-            self._give_up_successor(live)
-            try:
-                self._successors[live.label] = fresh = self._make(live.stored)
-            except BadArtifact as error:
-                live.reason = _keeps_former_options(error.message)
-            else:
-                if live.state is not VersionState.READY:
-                    self._succeed(fresh)
 
     def _succeed(self, fresh: LiveVersion) -> None:
         """The successor takes the place of its predecessor, or says why not."""
-        del self._successors[fresh.label]
         old = self._models[fresh.name][fresh.version]
-        if fresh.state is VersionState.READY or old.state is not VersionState.READY:
+        if self._successors.settle(fresh, old):
             self._models[fresh.name][fresh.version] = fresh
             old.begin_drain()
-        else:
-            old.reason = _keeps_former_options(fresh.reason)
-            fresh.begin_drain()
-
-    def _give_up_successor(self, live: LiveVersion) -> None:
-        successor = self._successors.pop(live.label, None)
-        if successor is not None:
-            successor.begin_drain()
 
     # ── what is wanted ───────────────────────────────────────────────────────────────────────────────────────
 
@@ -285,15 +227,10 @@ class Registry:
             return
         wanted = self._wanted(name)
         live = self._models.get(name, {})
-        if (
-            name in self._configuration.models
-            and not wanted
-            and not live
-            and self._options(name).versions != ()
-        ):
-            self.broken.append(
-                BrokenVersion(name, "", "the configuration names it, but there is no version of it")
-            )
+        is_named = name in self._configuration.models and self._options(name).versions != ()
+        if is_named and not wanted and not live:
+            reason = "the configuration names it, but there is no version of it"
+            self.broken.append(BrokenVersion(name, "", reason))
         for version in wanted:
             if version not in live:
                 self._try_to_start(name, version)
@@ -326,7 +263,7 @@ class Registry:
         return live
 
     def _make(self, stored: StoredVersion) -> LiveVersion:
-        live = self._make_live(stored, self._configuration)
+        live = self._make_live(stored, LiveOptions.of(self._configuration, stored.manifest.name))
         self._fresh.append(live)
         self._changed.set()
         return live
@@ -336,7 +273,7 @@ class Registry:
         versions = self._models[live.name]
         if versions.get(live.version) is live:
             del versions[live.version]
-            self._give_up_successor(live)
+            self._successors.give_up(live)
         if not versions:
             del self._models[live.name]
         live.begin_drain()
@@ -345,10 +282,7 @@ class Registry:
         return self._configuration.options_of(name)
 
     def _wanted(self, name: str) -> list[str]:
-        stored = self._repository.versions(name)
-        chosen = _choose(stored, self._options(name))
-        asked = sorted(self._asked_for.get(name, set()).intersection(stored))
-        return [v for v in dict.fromkeys([*chosen, *asked]) if v not in self._unloaded.get(name, set())]
+        return self._asked.wanted(name, self._options(name), self._repository.versions(name))
 
     def _default_of(self, name: str) -> LiveVersion | None:
         versions = self._models.get(name)
@@ -359,62 +293,7 @@ class Registry:
         if len(versions) == 1:  # as it nearly always is, for each request
             (only,) = versions.values()
             return only if only.order is not None else None
-        return max(
-            (live for live in versions.values() if live.order is not None),
-            key=lambda live: (-_DISTANCE_FROM_READY[live.state], live.order),
-            default=None,
-        )
+        return highest_of(versions.values())
 
     def _missing(self, name: str, version: str | None) -> MaasError:
-        for broken in self.broken:
-            if broken.name == name and version in (None, broken.version):
-                kind = ModelNotFound if broken.is_missing else ModelNotReady
-                return kind(f"model {broken.label!r} cannot be served: {broken.reason}")
-        known = ", ".join(self._models.get(name, {}))
-        if not known:
-            return ModelNotFound(f"there is no model {clip(name)!r}")
-        wanted = "default version" if version is None else f"version {clip(version)!r}"
-        return ModelNotFound(f"model {name!r} has no {wanted}; it has {known}")
-
-
-def _seconds_of_row(curve: Sequence[CurvePoint], elements: int) -> float:
-    """What one row of so many elements takes: in line between lengths that were measured, beyond the longest in proportion, and
-    as long as the shortest where it is shorter yet."""
-    rows = sorted((point for point in curve if point.rows == 1), key=lambda point: point.elements)
-    longest = rows[-1]
-    if elements > longest.elements:
-        return longest.seconds * elements / longest.elements
-    lengths, seconds = [row.elements for row in rows], [row.seconds for row in rows]
-    return float(np.interp(elements, lengths, seconds))
-
-
-def _pinned(configuration: Configuration) -> dict[str, str]:
-    """The default version by the name of a model, where the configuration names one; looked up for each request."""
-    models = configuration.models.items()
-    return {name: options.default for name, options in models if options.default is not None}
-
-
-def _is_higher(one: LiveVersion, other: LiveVersion) -> bool:
-    return one.order is not None and other.order is not None and one.order > other.order
-
-
-_DISTANCE_FROM_READY = {
-    VersionState.READY: 0,
-    VersionState.LOADING: 1,
-    VersionState.DRAINING: 2,
-    VersionState.FAILED: 3,
-}
-
-
-def _keeps_former_options(problem: str) -> str:
-    return f"it keeps its former options; with the new ones: {problem}"
-
-
-def _choose(stored: Sequence[str], options: ModelOptions) -> list[str]:
-    """The versions to serve: those that are listed, all that are stored, or the highest; and the default in any case."""
-    if isinstance(options.versions, tuple):
-        return list(dict.fromkeys(options.versions))
-    if options.versions == "all":
-        return list(dict.fromkeys([*stored, *filter(None, [options.default])]))
-    highest = options.default or highest_version(list(stored))
-    return [highest] if highest is not None else []
+        return missing(self.broken, name, version, list(self._models.get(name, {})))

@@ -23,7 +23,7 @@ from maas.edge.edge import Edge
 from maas.edge.lane import Lane
 from maas.errors import ConfigurationError, WorkerDied
 from maas.gateway import Gateway
-from maas.models.live import Hooks, LiveVersion, VersionState
+from maas.models.live import Hooks, LiveOptions, LiveVersion, VersionState
 from maas.models.registry import Registry
 from maas.models.repository import Repository, StoredVersion
 from maas.server.watch import Watch
@@ -142,10 +142,8 @@ def _build_registry(
         objection=lambda live: registry.objection(live),
     )
 
-    def make_live(stored: StoredVersion, configuration: Configuration) -> LiveVersion:
-        return LiveVersion(
-            stored, configuration, launcher=launcher, permits=permits, backlog=backlog, hooks=hooks
-        )
+    def make_live(stored: StoredVersion, options: LiveOptions) -> LiveVersion:
+        return LiveVersion(stored, options, launcher=launcher, permits=permits, backlog=backlog, hooks=hooks)
 
     registry = Registry(Repository(configuration.repository), configuration, make_live)
     return registry
