@@ -237,6 +237,40 @@ def test_unloaded_version_stays_away_until_it_is_loaded(seal: Seal, repository: 
     run(scenario)
 
 
+@pytest.mark.parametrize(
+    ("options", "served", "meant"),
+    [
+        ({}, ["1", "2", "10"], "10"),
+        ({"versions": "highest"}, ["10"], "10"),
+        ({"versions": ["2", "beta"], "default": "beta"}, ["2", "beta"], "beta"),
+        ({"versions": ["1", "2"]}, ["1", "2"], "2"),
+        ({"versions": []}, ["10"], "10"),
+    ],
+    ids=str,
+)
+def test_loading_a_model_brings_back_what_is_configured(
+    seal: Seal, repository: Repository, options: dict[str, object], served: list[str], meant: str
+) -> None:
+    """After it was unloaded it is served as before; where nothing is configured its highest version is."""
+    for version in ("1", "2", "10", "beta"):
+        seal("model", version)
+
+    async def scenario() -> None:
+        async with running(repository, model=options) as found:
+            everything = {"1", "2", "10", "beta"}
+            for version in everything.intersection(versions(found)):
+                fake(found, version).enter(READY)
+            before = set(versions(found))
+            if before:
+                found.unload("model")
+            assert versions(found) == []
+            live = found.load("model")
+            assert live.version == meant
+            assert set(served) <= set(versions(found)) == (before or set(served))
+
+    run(scenario)
+
+
 def test_older_version_can_be_loaded_beside_the_highest(seal: Seal, repository: Repository) -> None:
     """What is asked for by name is served though the configuration would not have it, and is not retired for it."""
     for version in ("1", "2"):

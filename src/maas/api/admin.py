@@ -60,7 +60,8 @@ def control(gateway: Gateway, allowed: Control) -> APIRouter:
         return {"models": list(map(_state, registry.versions()))}
 
     @router.post(
-        "/models/{model}/load", summary="Serve the highest version, and answer when it is ready or failed"
+        "/models/{model}/load",
+        summary="Serve what is configured of a model, and answer when it is ready or failed",
     )
     async def load(model: str) -> dict[str, Any]:
         check_allowed()

@@ -14,7 +14,7 @@ from maas.models.repository import Repository, StoredVersion
 from maas.models.slowdown import slowdown
 from maas.models.successors import Successors
 from maas.models.wanted import Asked, Policy, pinned, policy_of
-from maas.types import check_model_name
+from maas.types import check_model_name, highest_version
 
 
 class Registry:
@@ -134,21 +134,18 @@ class Registry:
                     self._succeed(fresh)
 
     def load(self, name: str, version: str | None = None) -> LiveVersion:
-        """Serve the version, or the highest stored; one that failed is tried again.
+        """Serve the version, or what is configured of the model, or where that is nothing its highest version; what failed is
+        tried again. Returns the version that is meant by `name`, or `name` and `version`, when all of them are ready.
 
         Raises `ModelNotFound` or `BadArtifact` where the repository does not have it.
         """
+        if version is None and (wanted := self._forgive(name)):
+            brought = {each: self._bring(self._repository.read(name, each)) for each in wanted}
+            meant = self._pinned.get(name) or highest_version(wanted) or wanted[0]
+            return brought.get(meant, brought[wanted[0]])
         stored = self._read(name, version)
-        version = stored.manifest.version
-        self._asked.forgive(name, version)
-        live = self._models.get(name, {}).get(version)
-        if live is not None and live.state is VersionState.FAILED:
-            self._retire(live)
-            live = None
-        if live is None:
-            self._asked.load(name, version)
-            live = self._start(stored)
-        return live
+        self._asked.load(name, stored.manifest.version)
+        return self._bring(stored)
 
     def unload(self, name: str, version: str | None = None) -> list[LiveVersion]:
         """Serve the version, or the model, no more, until it is loaded by name. Raises `ModelNotFound` where it is not live."""
@@ -187,13 +184,33 @@ class Registry:
         finally:
             self._serving.discard(live)
 
+    def _forgive(self, name: str) -> list[str]:
+        """The versions of the model that are configured and stored, those that were unloaded included."""
+        stored = self._stored(name)
+        self._asked.forgive(name)
+        return [version for version in self._wanted(name) if version in stored]
+
+    def _bring(self, stored: StoredVersion) -> LiveVersion:
+        """The version, which is started unless it is live and has not failed."""
+        name, version = stored.manifest.name, stored.manifest.version
+        live = self._models.get(name, {}).get(version)
+        if live is not None and live.state is not VersionState.FAILED:
+            return live
+        if live is not None:
+            self._retire(live)
+        return self._start(stored)
+
     def _read(self, name: str, version: str | None) -> StoredVersion:
+        self._stored(name)
+        return self._repository.read(name, version)
+
+    def _stored(self, name: str) -> list[str]:
         """What is no name is nobody's: to a caller it is not found, like any other that nothing has."""
         try:
             check_model_name(name)
         except InvalidRequest as error:
             raise ModelNotFound(error.message) from None
-        return self._repository.read(name, version)
+        return self._repository.versions(name)
 
     def _note_start(self) -> None:
         if not self._has_started:

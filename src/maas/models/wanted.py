@@ -21,12 +21,12 @@ class Asked:
 
     def load(self, name: str, version: str) -> None:
         """Serve it, whatever is configured."""
-        self.forgive(name, version)
+        self._unloaded.get(name, set()).discard(version)
         self._loaded.setdefault(name, set()).add(version)
 
-    def forgive(self, name: str, version: str) -> None:
-        """It may be served again if it is configured."""
-        self._unloaded.get(name, set()).discard(version)
+    def forgive(self, name: str) -> None:
+        """What was unloaded of the model may be served again if it is configured."""
+        self._unloaded.pop(name, None)
 
     def unload(self, name: str, version: str) -> None:
         self._unloaded.setdefault(name, set()).add(version)

@@ -88,7 +88,7 @@ def _add_repository(router: APIRouter, gateway: Gateway, control: Control) -> No
 
     @router.post(
         "/repository/models/{model}/load",
-        summary="Serve the highest version, and answer when it is ready",
+        summary="Serve what is configured of the model, and answer when it is ready",
         responses=control.responses,
     )
     async def load_model(model: str, request: Request) -> dict[str, str]:

@@ -35,9 +35,9 @@ def repository_index(registry: Registry, *, only_ready: bool = False) -> list[di
 
 
 async def load(registry: Registry, name: str, parameters: Mapping[str, Any]) -> LiveVersion:
-    """Serve the model's highest version; returns when it is ready.
+    """Serve what is configured of the model; returns when all of that has loaded, with the version that answers to its name.
 
-    Raises `ModelNotReady` where it fails to load, and what `Registry.load` does.
+    Raises `ModelNotReady` where that one fails to load, and what `Registry.load` does.
     """
     check_parameters(parameters)
     for parameter in parameters:
@@ -46,7 +46,8 @@ async def load(registry: Registry, name: str, parameters: Mapping[str, Any]) -> 
                 f"parameter {clip(parameter)!r} is not served: a model is loaded as it was published"
             )
     live = registry.load(name)
-    await live.settled.wait()
+    for each in registry.versions_of(name):
+        await each.settled.wait()
     if live.state is VersionState.FAILED:
         raise ModelNotReady(f"model {live.label!r} failed to load: {live.reason}")
     return live
