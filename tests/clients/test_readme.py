@@ -38,7 +38,7 @@ def test_readme_calls_over_grpc(demo_server: Server, tmp_path: Path) -> None:
 
 def test_readme_generates_an_sdk(demo_server: Server, tmp_path: Path) -> None:
     """The lines of the generator leave a package that has an operation for the model."""
-    found = re.search(r"<!-- test: sdk -->\n```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    found = re.search(r"<!-- example: sdk -->\n```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     assert found is not None
     (tmp_path / "models").symlink_to(MODELS)
     environments = [Path(sys.executable).parent, python_of("openapi-python-client").parent]
