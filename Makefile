@@ -8,7 +8,7 @@ REPOSITORY := models
 SECONDS    := 600
 TOLERANCE  := 1
 MINUTES    := 30
-BENCHMARKS := gateway mlp large_bodies lone_request startup cost_per_request
+BENCHMARKS := gateway mlp large_bodies lone_request startup cost_per_request grpc
 PYTHON      = $(shell for python in python3.11 python3.12 python3.13 python3; do \
                 $$python -c 'import ensurepip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
                 && echo $$python && break; done)

@@ -18,6 +18,7 @@ ORDER = (
     "lone_request",
     "startup",
     "cost_per_request",
+    "grpc",
 )
 _HEAD = """# Results
 

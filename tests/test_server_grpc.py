@@ -60,7 +60,7 @@ def test_sigterm_answers_the_calls_that_were_accepted(tmp_path: Path) -> None:
         ThreadPoolExecutor(4) as threads,
     ):
         control(channel, "RepositoryModelUnload", "slow")
-        assert server.get("/v2/models/slow/ready").status_code == 404
+        assert server.get("/v2/models/slow/ready").status_code == 503
         control(channel, "RepositoryModelLoad", "slow")
         calls = [threads.submit(infer, channel, "slow", 400, 0) for _ in range(3)]
         _wait_until(lambda: server.metric("maas_queue_requests", model="slow") == 2)

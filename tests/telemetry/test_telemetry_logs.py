@@ -164,6 +164,19 @@ def test_libraries_join_with_their_warnings() -> None:
     assert "OSError: gone" in lines[1]["trace"]
 
 
+def test_clients_of_grpc_that_leave_are_no_news() -> None:
+    """gRPC says an error, with its trace, of each that leaves while it is answered; what else it says is written."""
+    with recorded_logs() as lines:
+        log = logging.getLogger("grpc._cython.cygrpc")
+        log.error(
+            "ExecuteBatchError raised in core by servicer method [/inference.GRPCInferenceService/ModelInfer]"
+        )
+        log.error(
+            "Unexpected [ValueError] raised by servicer method [/inference.GRPCInferenceService/ModelInfer]"
+        )
+    assert [line["event"].split()[0] for line in lines] == ["Unexpected"]
+
+
 def test_configuration_is_undone_at_the_end() -> None:
     """After the block, the root logger is as it was and structlog has its defaults."""
     root = logging.getLogger()

@@ -137,6 +137,10 @@ class _QueueLogger:
     debug = info = warning = error = critical = exception = msg = _put
 
 
+# What gRPC says, as an error and with a trace, of every client that leaves while it is answered.
+_NO_NEWS = "ExecuteBatchError raised in core"
+
+
 class _Forward(logging.Handler):
     """Lines of libraries (uvicorn, asyncio) and Python's warnings join ours."""
 
@@ -145,6 +149,8 @@ class _Forward(logging.Handler):
         self._writer = writer
 
     def emit(self, record: logging.LogRecord) -> None:
+        if str(record.msg).startswith(_NO_NEWS):
+            return
         event: Event = {
             "event": record.getMessage(),
             "level": record.levelname.lower(),
