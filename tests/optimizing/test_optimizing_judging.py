@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from maas.dtypes import DTYPES, float_info
 from maas.optimizing.judging import (
+    Limits,
     Measurement,
     Result,
     Target,
@@ -48,6 +50,17 @@ def test_the_best_for_the_target_wins_among_those_that_answer_right(
     assert winner is not None
     assert winner.label == label
     assert gain(winner, RESULTS[0], target) == pytest.approx(times)
+
+
+@pytest.mark.parametrize(("dtype", "limit"), [("float32", 1e-3), ("float16", 1e-3), ("bfloat16", 2e-2)])
+def test_answers_in_bfloat16_are_held_to_its_own_steps(dtype: str, limit: float) -> None:
+    """One step is more than what answers in float32 may be off; a model of both is held to the coarser."""
+    signature = Signature.parse({"x": "float32[batch]"}, {"y": "float32[batch]", "z": f"{dtype}[batch]"}, {})
+    assert Limits().of(False, signature) == limit
+    assert Limits().of(True, signature) == 2e-2
+    one = {"y": np.ones(2, np.float32), "z": np.ones(2, DTYPES[dtype])}
+    step = {**one, "z": one["z"] * (1 + float(float_info(DTYPES[dtype]).eps))}
+    assert largest_error(signature, one, {**step, "z": step["z"].astype(DTYPES[dtype])}) <= limit
 
 
 @pytest.mark.parametrize(

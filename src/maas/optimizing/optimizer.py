@@ -257,7 +257,7 @@ class _Bench:
             )
             form.loss = metric_loss(self._metrics, await self._evaluate(instances[0]))
             limits = self._wish.limits
-            allowed = limits.of(form.candidate.is_reduced)
+            allowed = limits.of(form.candidate.is_reduced, self._signature)
             form.refusal = refusal(form.error, allowed, form.loss, limits.metric_loss)
             slowness = await latency(instances[0], self._generator, _PROBE_SECONDS) / self._latency
             if slowness > _HOPELESS:
@@ -319,7 +319,7 @@ def _publish(
     assert winner.measurement is not None, "it was measured"
     manifest, candidate, measured = parent.manifest, form.candidate, winner.measurement
     is_parent = candidate.label == f"{manifest.runtime.name} float32"
-    allowed = wish.limits.of(candidate.is_reduced)
+    allowed = wish.limits.of(candidate.is_reduced, manifest.signature)
     profile = Profile(
         machine=this_machine(),
         target=wish.target,
