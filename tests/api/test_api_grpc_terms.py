@@ -186,3 +186,15 @@ async def test_message_over_the_bodys_limit_is_not_read() -> None:
             await service.infer(rows([1, 2], id="x" * (3 << 20)))
         assert caught.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
         assert floats(await service.infer(rows([1, 2]))) == [[2, 4]]
+
+
+@in_loop
+async def test_lower_limit_of_bodies_holds_from_when_it_is_set() -> None:
+    """As a reload sets it; a message that was taken before is refused then."""
+    request = rows([1, 2], id="x" * 3000)
+    async with serving_grpc() as service:
+        assert floats(await service.infer(request)) == [[2, 4]]
+        service.service.live().limit_bodies(2048)
+        with pytest.raises(grpc.aio.AioRpcError, match="2048") as caught:
+            await service.infer(request)
+        assert caught.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED

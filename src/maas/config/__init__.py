@@ -156,7 +156,10 @@ class Limits(_Section):
     """Bounds of the whole server."""
 
     body_bytes: int = Field(
-        64 << 20, ge=1024, le=1 << 40, description="Bytes of a request body, whatever the model declares."
+        64 << 20,
+        ge=1024,
+        le=1 << 40,
+        description="Bytes of a request body, whatever the model declares; over gRPC no more than at the start.",
     )
     answer_bytes: int = Field(
         256 << 20,
