@@ -74,7 +74,7 @@ async def test_stream_that_is_left_leaves_the_queue() -> None:
 async def test_deadline_of_a_stream_takes_its_requests_off_the_queue() -> None:
     """It is that of all its requests."""
     async with serving_grpc(Model(seconds=30.0, max_batch_size=1)) as service:
-        stream = service.stream(timeout=0.4)
+        stream = service.stream(timeout=1.5)
         for _ in range(3):
             await stream.write(rows([1, 2]))
         await until(lambda: service.waiting == 2)
