@@ -31,7 +31,7 @@ def test_without_extras_only_the_client_is_installed() -> None:
     """`pip install maas` brings what a caller needs and nothing that a server needs."""
     requirements = [Requirement(line) for line in metadata.requires("maas") or []]
     always = {requirement.name for requirement in requirements if requirement.marker is None}
-    assert always == {"httpx", "numpy", "orjson", "typer"}
+    assert always == {"httpx", "ml_dtypes", "numpy", "orjson", "typer"}
     assert all("extra" in str(requirement.marker) for requirement in requirements if requirement.marker)
 
 

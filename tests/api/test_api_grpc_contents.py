@@ -230,7 +230,6 @@ async def test_timeout_is_in_microseconds(microseconds: int, is_in_time: bool) -
 async def test_priority_puts_a_request_before_others() -> None:
     """1 is the highest and runs before 3, which came first."""
     async with serving_grpc(Model(seconds=0.2, max_batch_size=1)) as service:
-        running = service.infer(rows([0, 0]))
         order: list[int] = []
 
         async def ask(priority: int) -> None:
@@ -239,9 +238,11 @@ async def test_priority_puts_a_request_before_others() -> None:
             await service.infer(request)
             order.append(priority)
 
+        running = service.infer(rows([0, 0]))
+        await service.service.until_running(1)
         async with asyncio.TaskGroup() as group:
-            for priority in (3, 2, 1):
+            for waiting, priority in enumerate((3, 2, 1), 1):
                 group.create_task(ask(priority))
-                await asyncio.sleep(0.02)
+                await service.service.until_waiting(waiting)
         await running
         assert order == [1, 2, 3]

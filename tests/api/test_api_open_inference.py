@@ -202,7 +202,7 @@ async def test_every_datatype_carries_its_extremes(dtype: str) -> None:
     async with serving(model) as service:
         datatype = (await service.get("/v2/models/double")).json()["inputs"][0]["datatype"]
         answer = await service.infer(request(tensor(EXTREMES[dtype], [2], datatype)))
-    assert datatype == dtype.upper().replace("FLOAT", "FP")
+    assert datatype == dtype.upper().replace("BFLOAT", "BF").replace("FLOAT", "FP")
     assert answer.json()["outputs"] == [tensor(EXTREMES[dtype], [2], datatype, name="y")]
 
 

@@ -89,6 +89,7 @@ def _context() -> ssl.SSLContext:
 
 async def _end(server: asyncio.Server) -> None:
     server.close()
+    await asyncio.sleep(0.01)  # who was accepted last gets a handler, which closes the connection
     tasks = asyncio.all_tasks() - {asyncio.current_task()}
     for task in tasks:
         task.cancel()

@@ -46,8 +46,8 @@ def test_frame_outlives_the_buffer_it_came_in() -> None:
     ours, theirs = socket_pair()
     buffer = new_buffer()
     with ours, theirs:
-        send(ours, Parsed([], msgspec.Raw(b"\x01"), None, None))
-        send(ours, Parsed([], msgspec.Raw(b"\x02"), None, None))
+        send(ours, Parsed({}, msgspec.Raw(b"\x01"), None, None))
+        send(ours, Parsed({}, msgspec.Raw(b"\x02"), None, None))
         first, second = receive(theirs, buffer), receive(theirs, buffer)
         assert first is not None
         assert second is not None
