@@ -23,6 +23,7 @@ LAYERS = (
     ("maas.workers",),
     ("maas.batching",),
     ("maas.runtimes",),
+    ("maas.generation",),  # its records are what an engine of generation takes
     ("maas.tensors",),
     ("maas.config",),
     ("maas.types",),

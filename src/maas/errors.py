@@ -50,9 +50,11 @@ class MaasError(Exception):
 
 
 class InvalidRequest(MaasError, ValueError):
-    """Also a `ValueError`, so that pydantic says where in a file or body it stands."""
+    """Also a `ValueError`, so that pydantic says where in a file or body it stands. `param` is the field that is wrong, where
+    a request has fields with names."""
 
     code = "invalid_request"
+    param: str | None = None
 
 
 class TooLarge(InvalidRequest):
