@@ -5,7 +5,7 @@
 3. A slot that is freed remembers its tokens until it is written over. A prompt that begins like what any slot holds, live or
    remembered, gets that beginning by a copy; one position of it is always left to run, for its logits.
 4. What is about to be written over is copied to a free slot that remembers nothing, or something older, so that what ended last is
-   remembered longest.
+   remembered longest. Of so many slots all but one are sure to be of use to conversations in turns.
 
 The tensors are an engine's: it carries out the copies, in their order, before the step that they are for.
 """
@@ -82,6 +82,7 @@ class SlotTable:
             copies += self._remember(target, source)
             if source is not None:
                 copies.append(Copy(source, target, length))
+                self._forget(source, prompt)
         holding = Holding(target, [*prompt[:length]], reserved)
         self._held[target] = holding
         self._live += 1
@@ -131,6 +132,12 @@ class SlotTable:
         held.slot = oldest
         self._held[oldest], self._held[slot] = held, None
         return _copy(slot, oldest, len(held.tokens))
+
+    def _forget(self, slot: int, prompt: Sequence[int]) -> None:
+        """What a free slot remembers is no use where all of it is in the prompt that now runs in another."""
+        held = self._held[slot]
+        if held is not None and not held.is_live and held.tokens == [*prompt[: len(held.tokens)]]:
+            self._held[slot] = None
 
     def _age(self, slot: int) -> tuple[int, int]:
         """The least for what is to be written over first; among the empty ones the last, which is needed last."""
