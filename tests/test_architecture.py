@@ -39,7 +39,10 @@ MAY_KNOW_EACH_OTHER = {
     ("maas.server", "maas.edge"),
 }
 
-FRAMEWORKS = {"torch", "onnxruntime", "openvino", "sklearn", "statsmodels", "tensorflow", "jax"}
+FRAMEWORKS = {
+    *("torch", "transformers", "tokenizers", "onnxruntime", "openvino"),
+    *("sklearn", "statsmodels", "tensorflow", "jax"),
+}
 WEB = {"fastapi", "starlette", "uvicorn", "httpx", "grpc"}
 METERS = {"prometheus_client", "opentelemetry"}
 
@@ -87,7 +90,7 @@ def test_imports_go_down(name: str, path: Path) -> None:
 def test_each_kind_of_knowledge_has_one_door(name: str, path: Path) -> None:
     """Frameworks are known in runtimes and training, HTTP in api, server and client, meters in telemetry."""
     tops = {imported.partition(".")[0] for imported in imports(path)}
-    if not name.startswith(("maas.runtimes.torch", "maas.training")):
+    if not name.startswith(("maas.runtimes.torch", "maas.runtimes.transformers", "maas.training")):
         is_type_only = name == "maas.publisher"  # for annotations
         own_engine = {name.removeprefix("maas.runtimes.")}
         assert is_type_only or not tops & FRAMEWORKS - own_engine
@@ -142,5 +145,5 @@ def test_every_module_has_its_layer() -> None:
 
 def test_gateway_process_loads_no_framework() -> None:
     """`import maas.server` leaves torch alone, and bfloat16 until a model has it, so the gateway starts fast and stays small."""
-    code = "import maas.server, sys; assert not {'torch', 'sklearn', 'pandas', 'scipy', 'ml_dtypes'} & set(sys.modules)"
+    code = "import maas.server, sys; assert not {'torch', 'transformers', 'sklearn', 'pandas', 'scipy', 'ml_dtypes'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

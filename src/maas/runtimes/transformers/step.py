@@ -1,0 +1,100 @@
+"""One step of a model: tokens of many sequences in one pass, without padding.
+
+The owner of the slots says what runs; a step trusts it, so nothing that a request carries may come here unchecked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from transformers import PreTrainedModel
+
+from maas.runtimes.transformers.attention import ATTENTION, Part, StepLayout
+from maas.runtimes.transformers.cache import KvCache
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Tokens of one sequence that go into `slot` from position `start` on; all before are there already.
+
+    One token is a decode, or the end of a prompt. `wants_logits` asks for those after its last token.
+    """
+
+    slot: int
+    start: int
+    tokens: Sequence[int]
+    wants_logits: bool = True
+
+    @property
+    def end(self) -> int:
+        return self.start + len(self.tokens)
+
+
+class StepRunner:
+    """A model with its cache. The model attends by ours from here on: `generate` needs its own back."""
+
+    def __init__(self, model: PreTrainedModel, cache: KvCache) -> None:
+        self.cache = cache
+        self._model = model.train(False)
+        self._device = model.device
+        model.set_attn_implementation(ATTENTION)
+
+    @torch.inference_mode()
+    def run(self, chunks: Sequence[Chunk]) -> torch.Tensor:
+        """float32[rows, vocabulary]: the raw logits after each chunk that wants them, in the order of the chunks.
+
+        No two chunks may be of one slot.
+        """
+        assert all(chunk.tokens and chunk.end <= self.cache.context for chunk in chunks)
+        assert len({chunk.slot for chunk in chunks}) == len(chunks) > 0
+        order = sorted(chunks, key=lambda chunk: (len(chunk.tokens) > 1, chunk.slot))
+        tokens = self._tensor([token for chunk in order for token in chunk.tokens])
+        layout = self._layout(order)
+        answer = self._model(
+            input_ids=tokens[None],
+            position_ids=layout.positions[None],
+            use_cache=False,
+            logits_to_keep=self._tensor(_rows(chunks, order)),
+            step=layout,
+        )
+        logits: torch.Tensor = answer.logits[0]
+        return logits.float()
+
+    def _layout(self, order: Sequence[Chunk]) -> StepLayout:
+        """`order` has the chunks of one token first, by slot."""
+        slots = [chunk.slot for chunk in order for _ in chunk.tokens]
+        positions = self._tensor([at for chunk in order for at in range(chunk.start, chunk.end)])
+        single = sum(len(chunk.tokens) == 1 for chunk in order)
+        parts = [self._singles(order[:single], positions[:single])] if single else []
+        first = single
+        for chunk in order[single:]:
+            own = positions[first : first + len(chunk.tokens)]
+            parts.append(Part(first, slice(chunk.slot, chunk.slot + 1), own[None], chunk.start, chunk.end))
+            first += len(chunk.tokens)
+        return StepLayout(self.cache, self._tensor(slots), positions, parts)
+
+    def _singles(self, chunks: Sequence[Chunk], positions: torch.Tensor) -> Part:
+        """All slots from the lowest to the highest, so that no key is moved; those between them that have no token ask too, in vain."""
+        low, high = chunks[0].slot, chunks[-1].slot + 1
+        lowest, reach = min(chunk.start for chunk in chunks), max(chunk.end for chunk in chunks)
+        if len(chunks) == high - low:
+            return Part(0, slice(low, high), positions[:, None], lowest, reach)
+        rows = self._tensor([chunk.slot - low for chunk in chunks])
+        everywhere = torch.full((high - low,), reach - 1, device=self._device)
+        everywhere[rows] = positions
+        return Part(0, slice(low, high), everywhere[:, None], lowest, reach, rows)
+
+    def _tensor(self, numbers: Sequence[int]) -> torch.Tensor:
+        return torch.tensor(numbers, dtype=torch.int64, device=self._device)
+
+
+def _rows(chunks: Sequence[Chunk], order: Sequence[Chunk]) -> list[int]:
+    """Where in the step the last token of each chunk stands that wants logits."""
+    last: dict[int, int] = {}
+    first = 0
+    for chunk in order:
+        first += len(chunk.tokens)
+        last[chunk.slot] = first - 1
+    return [last[chunk.slot] for chunk in chunks if chunk.wants_logits]
