@@ -43,7 +43,7 @@ SUPPORTED: Mapping[str, Mapping[str, Any]] = {
     "cohere": {},
     "starcoder2": {"sliding_window": WINDOW},
     "gemma": {"head_dim": 16},
-    "gemma2": {"head_dim": 16, "attn_logit_softcapping": 20.0, **_SLIDING},
+    "gemma2": {"head_dim": 16, "attn_logit_softcapping": 20.0, "final_logit_softcapping": None, **_SLIDING},
     "gemma3_text": {"head_dim": 16, **_SLIDING},
     "qwen3_moe": {"num_experts": 4, "head_dim": 16, **_EXPERTS},
     "mixtral": {"num_local_experts": 4, "num_experts_per_tok": 2},

@@ -5,11 +5,12 @@ from __future__ import annotations
 import random
 
 import pytest
+import torch
 from tests.runtimes.transformers.driver import greedy_by_generate, greedy_in_steps
 from tests.runtimes.transformers.models import SUPPORTED, VOCABULARY, tiny_model
 
 from maas.runtimes.transformers.cache import KvCache
-from maas.runtimes.transformers.step import StepRunner
+from maas.runtimes.transformers.step import Chunk, StepRunner
 
 LENGTHS = (3, 61, 17, 40, 1, 29)
 LONGEST = (20, 8, 14, 24, 11, 17)
@@ -28,3 +29,65 @@ def test_greedy_answers_are_those_of_generate(model_type: str) -> None:
     together = greedy_in_steps(StepRunner(model, KvCache(4, 96)), prompts(), LONGEST, budget=24)
     assert together == alone
     assert len({token for answer in alone for token in answer}) > 20, "answers that repeat prove little"
+
+
+def assert_agree(found: torch.Tensor, expected: torch.Tensor) -> None:
+    """To the precision of float32, as a share of the largest logit."""
+    assert found.shape == expected.shape
+    assert float((found - expected).abs().max()) < 1e-5 * float(expected.abs().max())
+
+
+def in_chunks(
+    runner: StepRunner, slot: int, tokens: list[int], start: int = 0, size: int = 16
+) -> torch.Tensor:
+    """The logits after the last of the tokens, which go into the slot from `start` on; float32[vocabulary]."""
+    for first in range(0, len(tokens), size):
+        rows = runner.run([Chunk(slot, start + first, tokens[first : first + size])])
+    return rows[0]
+
+
+def test_logits_come_in_the_order_in_which_they_were_asked_for() -> None:
+    """Whatever the order of slots, lengths and holes, the rows follow the chunks, without those that want none."""
+    runner = StepRunner(tiny_model("llama"), KvCache(6, 96))
+    fed = dict(zip((4, 0, 5, 2), prompts(), strict=False))
+    alone = {
+        slot: in_chunks(StepRunner(tiny_model("llama"), KvCache(1, 96)), 0, p) for slot, p in fed.items()
+    }
+    # Two have one token left, with slots between them that have none; two have more, and one of them wants no logits.
+    before = {4: 2, 0: 40, 5: 10, 2: 39}
+    for slot, length in before.items():
+        in_chunks(runner, slot, fed[slot][:length])
+    chunks = [Chunk(slot, before[slot], fed[slot][before[slot] :], wants_logits=slot != 0) for slot in fed]
+    assert_agree(runner.run(chunks), torch.stack([alone[4], alone[5], alone[2]]))
+
+
+def test_step_without_logits_has_no_rows() -> None:
+    """A step of chunks that end in the middle of their prompts answers float32[0, vocabulary]."""
+    runner = StepRunner(tiny_model("llama"), KvCache(1, 32))
+    assert runner.run([Chunk(0, 0, [7, 8, 9], wants_logits=False)]).shape == (0, VOCABULARY)
+
+
+@pytest.mark.parametrize("model_type", ["llama", "gemma2", "deepseek_v3"])
+def test_copied_prefix_is_worth_what_was_computed(model_type: str) -> None:
+    """A prompt whose first part is copied from another slot is answered as if all of it had been read."""
+    shared, rest = prompts()[1], prompts()[2]
+    runner = StepRunner(tiny_model(model_type), KvCache(3, 96))
+    whole = in_chunks(runner, 0, shared + rest)
+    runner.cache.copy(source=0, target=2, length=len(shared))
+    assert_agree(in_chunks(runner, 2, rest, start=len(shared)), whole)
+
+
+@pytest.mark.parametrize("model_type", ["llama", "gpt_oss"])
+def test_what_is_not_a_number_stays_with_whom_it_came_from(model_type: str) -> None:
+    """A sequence whose numbers overflow leaves nothing behind that would reach the next in its slot, or one beside it."""
+    model = tiny_model(model_type)
+    with torch.no_grad():
+        model.get_input_embeddings().weight[5] = float("nan")
+    runner = StepRunner(model, KvCache(2, 96))
+    good = [token for token in prompts()[1] if token != 5]
+    assert in_chunks(runner, 0, [5] * 80).isnan().any()
+    before = in_chunks(runner, 1, good[:-1]), in_chunks(runner, 0, good[:9])
+    assert all(row.isfinite().all() for row in before)
+    both = runner.run([Chunk(0, 9, good[9:10]), Chunk(1, len(good) - 1, good[-1:])])
+    alone = StepRunner(model, KvCache(1, 96))
+    assert_agree(both, torch.stack([in_chunks(alone, 0, good[:10]), in_chunks(alone, 0, good)]))
