@@ -10,7 +10,7 @@ from tests.runtimes.transformers.driver import greedy_by_generate, greedy_in_ste
 from tests.runtimes.transformers.models import SUPPORTED, VOCABULARY, tiny_model
 
 from maas.runtimes.transformers.cache import KvCache
-from maas.runtimes.transformers.step import Chunk, StepRunner
+from maas.runtimes.transformers.step import Chunk, StepRunner, far_slots
 
 LENGTHS = (3, 61, 17, 40, 1, 29)
 LONGEST = (20, 8, 14, 24, 11, 17)
@@ -91,3 +91,37 @@ def test_what_is_not_a_number_stays_with_whom_it_came_from(model_type: str) -> N
     both = runner.run([Chunk(0, 9, good[9:10]), Chunk(1, len(good) - 1, good[-1:])])
     alone = StepRunner(model, KvCache(1, 96))
     assert_agree(both, torch.stack([in_chunks(alone, 0, good[:10]), in_chunks(alone, 0, good)]))
+
+
+@pytest.mark.parametrize(
+    ("ends", "far"),
+    [
+        ([], set()),
+        ([1000], set()),
+        ([100] * 15 + [1000], {15}),  # one call more instead of 15 × 900 positions in vain
+        ([900] + [100] * 13 + [1000], {0, 14}),
+        ([100, 1000], set()),  # 900 positions in vain are less than a call
+        ([100] * 8 + [1000] * 8, set()),  # eight calls more would cost as much
+        ([200] * 16, set()),
+    ],
+)
+def test_few_that_are_far_attend_alone(ends: list[int], far: set[int]) -> None:
+    """Decodes attend together unless a few are so long that the others would look at much more for their sake."""
+    decodes = [Chunk(slot, end - 1, [7]) for slot, end in enumerate(ends)]
+    prompt = Chunk(len(ends), 0, [7] * 5000)  # attends alone in any case
+    assert far_slots([*decodes, prompt]) == far
+
+
+@pytest.mark.parametrize("model_type", ["llama", "gemma2", "gpt_oss"])
+def test_one_that_is_far_is_answered_like_the_others(model_type: str) -> None:
+    """A long sequence that attends alone, in a slot between those of short ones, changes nobody's answer, nor its own."""
+    model = tiny_model(model_type)
+    numbers = random.Random(7)
+    fed = [[numbers.randrange(VOCABULARY) for _ in range(240 if slot == 3 else 9)] for slot in range(9)]
+    alone = [in_chunks(StepRunner(model, KvCache(1, 256)), 0, tokens) for tokens in fed]
+    runner = StepRunner(model, KvCache(9, 256))
+    for slot, tokens in enumerate(fed):
+        in_chunks(runner, slot, tokens[:-1], size=64)
+    decodes = [Chunk(slot, len(tokens) - 1, tokens[-1:]) for slot, tokens in enumerate(fed)]
+    assert far_slots(decodes) == {3}
+    assert_agree(runner.run(decodes), torch.stack(alone))

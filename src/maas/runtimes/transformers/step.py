@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
 from transformers import PreTrainedModel
 
 from maas.runtimes.transformers.attention import ATTENTION, Part, StepLayout
 from maas.runtimes.transformers.cache import KvCache
+
+_CALL = 1000  # positions of one slot that could be looked at in the time of one call more
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +52,10 @@ class StepRunner:
         """
         assert all(chunk.tokens and chunk.end <= self.cache.context for chunk in chunks)
         assert len({chunk.slot for chunk in chunks}) == len(chunks) > 0
-        order = sorted(chunks, key=lambda chunk: (len(chunk.tokens) > 1, chunk.slot))
+        apart = {chunk.slot for chunk in chunks if len(chunk.tokens) > 1} | far_slots(chunks)
+        order = sorted(chunks, key=lambda chunk: (chunk.slot in apart, chunk.slot))
         tokens = self._tensor([token for chunk in order for token in chunk.tokens])
-        layout = self._layout(order)
+        layout = self._layout(order, len(order) - len(apart))
         answer = self._model(
             input_ids=tokens[None],
             position_ids=layout.positions[None],
@@ -62,20 +66,19 @@ class StepRunner:
         logits: torch.Tensor = answer.logits[0]
         return logits.float()
 
-    def _layout(self, order: Sequence[Chunk]) -> StepLayout:
-        """`order` has the chunks of one token first, by slot."""
+    def _layout(self, order: Sequence[Chunk], together: int) -> StepLayout:
+        """Of `order` the first attend `together`; they have one token each and stand by slot."""
         slots = [chunk.slot for chunk in order for _ in chunk.tokens]
         positions = self._tensor([at for chunk in order for at in range(chunk.start, chunk.end)])
-        single = sum(len(chunk.tokens) == 1 for chunk in order)
-        parts = [self._singles(order[:single], positions[:single])] if single else []
-        first = single
-        for chunk in order[single:]:
+        parts = [self._together(order[:together], positions[:together])] if together else []
+        first = together
+        for chunk in order[together:]:
             own = positions[first : first + len(chunk.tokens)]
             parts.append(Part(first, slice(chunk.slot, chunk.slot + 1), own[None], chunk.start, chunk.end))
             first += len(chunk.tokens)
         return StepLayout(self.cache, self._tensor(slots), positions, parts)
 
-    def _singles(self, chunks: Sequence[Chunk], positions: torch.Tensor) -> Part:
+    def _together(self, chunks: Sequence[Chunk], positions: torch.Tensor) -> Part:
         """All slots from the lowest to the highest, so that no key is moved; those between them that have no token ask too, in vain."""
         low, high = chunks[0].slot, chunks[-1].slot + 1
         lowest, reach = min(chunk.start for chunk in chunks), max(chunk.end for chunk in chunks)
@@ -88,6 +91,17 @@ class StepRunner:
 
     def _tensor(self, numbers: Sequence[int]) -> torch.Tensor:
         return torch.tensor(numbers, dtype=torch.int64, device=self._device)
+
+
+def far_slots(chunks: Sequence[Chunk]) -> set[int]:
+    """Slots of decodes that attend alone, because all others would have to look as far as they do.
+
+    Of the farthest as many as makes the positions that are looked at, calls counted in, the fewest.
+    """
+    decodes = sorted((chunk for chunk in chunks if len(chunk.tokens) == 1), key=lambda chunk: -chunk.end)
+    apart = list(accumulate((chunk.end + _CALL for chunk in decodes), initial=0))
+    costs = [alone + len(decodes) * chunk.end for alone, chunk in zip(apart, decodes, strict=False)]
+    return {chunk.slot for chunk in decodes[: costs.index(min(costs))]} if costs else set()
 
 
 def _rows(chunks: Sequence[Chunk], order: Sequence[Chunk]) -> list[int]:
