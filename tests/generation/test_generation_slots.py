@@ -122,6 +122,25 @@ def test_the_oldest_memory_is_written_over() -> None:
     assert prefixes == [2, 2, 0]
 
 
+def test_what_a_conversation_has_left_behind_is_written_over_first() -> None:
+    """Its former turn is no use once it has been copied, however old another conversation is."""
+    slots = Slots(4)
+    for prompt in ([3, 7], [1, 7], [2, 7], [1, 7, 7], [2, 7, 7]):
+        slots.admit(prompt)
+        slots.free(0)
+    assert slots.table.admit([3, 7, 7], 1)[0].tokens == [3, 7]
+
+
+def test_a_prefix_is_copied_before_anything_is_written_over_it() -> None:
+    """Where the only other slot is the one that is needed, what stands in the way is forgotten instead."""
+    slots = Slots(2)
+    for prompt in ([1, 7], [2, 7]):
+        slots.admit(prompt)
+        slots.free(0)
+    assert slots.admit([1, 7, 7])[1] == [Copy(1, 0, 2)]
+    slots.check()
+
+
 def test_nothing_is_written_past_a_reservation() -> None:
     """A table that is asked for more than a slot has, or a holding that is given more than it reserved, has found a bug."""
     table = SlotTable(1, CONTEXT)

@@ -102,7 +102,7 @@ class SlotTable:
         for hole, last in zip(holes, self._live_beyond(), strict=True):
             moved = self._held[last]
             assert moved is not None
-            copies += self._remember(hole, last)
+            copies += self._remember(hole)
             copies += _copy(last, hole, len(moved.tokens))
             moved.slot = hole
             self._held[hole], self._held[last] = moved, None
@@ -122,7 +122,7 @@ class SlotTable:
         free = [slot for slot in self._free() if slot <= self._live]
         return source if source is not None and source in free else min(free, key=self._age)
 
-    def _remember(self, slot: int, needed: int | None) -> list[Copy]:
+    def _remember(self, slot: int, needed: int | None = None) -> list[Copy]:
         """Before `slot` is written over: keep what it remembers where less is lost, but not in the slot `needed`."""
         held = self._held[slot]
         others = [other for other in self._free() if other not in (slot, needed)]
