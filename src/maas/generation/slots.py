@@ -129,7 +129,6 @@ class SlotTable:
         oldest = min(others, key=self._age, default=slot)
         if held is None or self._age(oldest) >= self._age(slot):
             return []
-        held.slot = oldest
         self._held[oldest], self._held[slot] = held, None
         return _copy(slot, oldest, len(held.tokens))
 
