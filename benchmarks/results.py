@@ -19,6 +19,7 @@ ORDER = (
     "startup",
     "cost_per_request",
     "grpc",
+    "generation",
 )
 _HEAD = """# Results
 
