@@ -3,9 +3,8 @@
     python -m benchmarks.generation [--rounds 3] [--json FILE]
 
 A model of the Llama shape with 8 million random parameters, in this process with one thread. Static batches are `generate`
-over 16 requests in the order of their arrival, where all wait for the longest prompt and the longest answer. The schedule of
-ours is the plainest that there is: first come first served over 16 slots, decodes first, then prompts in chunks up to 256
-tokens a step.
+over 16 requests in the order of their arrival, where all wait for the longest prompt and the longest answer. Ours
+are planned by the scheduler over 16 slots, with up to 256 tokens a step.
 """
 
 from __future__ import annotations
@@ -13,17 +12,19 @@ from __future__ import annotations
 import math
 import random
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import torch
 from benchmarks.rounds import Measured, arguments, cell, finish, interleave, new_table, ratio_cell
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from maas.generation.job import Job, Token
+from maas.generation.limits import Limits
+from maas.generation.scheduler import Scheduler
 from maas.runtimes.transformers.cache import KvCache
-from maas.runtimes.transformers.step import Chunk, StepRunner
+from maas.runtimes.transformers.step import StepRunner
 
 VOCABULARY = 4096
 SLOTS = 16
@@ -31,20 +32,10 @@ BUDGET = 256
 CONTEXT = 1056
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Request:
-    """`done` counts the positions in the cache."""
-
     prompt: Sequence[int]
     longest: int
-    done: int = 0
-    answer: list[int] = field(default_factory=list)
-
-    def chunk(self, slot: int, budget: int) -> Chunk:
-        if self.answer:
-            return Chunk(slot, self.done, self.answer[-1:])
-        tokens = self.prompt[self.done : self.done + budget]
-        return Chunk(slot, self.done, tokens, wants_logits=self.done + len(tokens) == len(self.prompt))
 
 
 def requests(count: int, longest_prompt: int, spread: Callable[[random.Random, int], int]) -> list[Request]:
@@ -64,37 +55,16 @@ def log_uniform(numbers: random.Random, most: int) -> int:
 
 def in_steps(model: LlamaForCausalLM, asked: Sequence[Request]) -> None:
     runner = StepRunner(model, KvCache(SLOTS, CONTEXT))
-    waiting = deque(Request(request.prompt, request.longest) for request in asked)
-    running: list[Request] = []
-    while waiting or running:
-        while waiting and len(running) < SLOTS:
-            running.append(waiting.popleft())
-        chunks = list(plan(running))
-        likeliest = iter(runner.run(chunks).argmax(-1).tolist())
-        for chunk in chunks:
-            running[chunk.slot].done = chunk.end
-            if chunk.wants_logits:
-                running[chunk.slot].answer.append(next(likeliest))
-        leave(runner.cache, running)
-
-
-def plan(running: Sequence[Request]) -> Iterator[Chunk]:
-    budget = BUDGET
-    for slot, request in sorted(enumerate(running), key=lambda pair: not pair[1].answer):
-        if budget:
-            chunk = request.chunk(slot, budget)
-            budget -= len(chunk.tokens)
-            yield chunk
-
-
-def leave(cache: KvCache, running: list[Request]) -> None:
-    """Who has its answer frees its slot, which the last one takes."""
-    for slot in reversed(range(len(running))):
-        if len(running[slot].answer) == running[slot].longest:
-            last = running.pop()
-            if slot < len(running):
-                cache.copy(len(running), slot, last.done)
-                running[slot] = last
+    limits = Limits(CONTEXT, SLOTS, VOCABULARY)
+    scheduler = Scheduler(limits, eos=frozenset(), token_budget=BUDGET, max_waiting=len(asked))
+    for request in asked:
+        scheduler.submit(Job(request.prompt, max_new=request.longest))
+    while not scheduler.is_idle:
+        plan = scheduler.plan(0.0)
+        for copy in plan.copies:
+            runner.cache.copy(copy.source, copy.target, copy.length)
+        likeliest = runner.run(plan.chunks).argmax(-1).tolist()
+        scheduler.complete([Token(token) for token in likeliest])
 
 
 def in_batches(model: LlamaForCausalLM, asked: Sequence[Request], size: int) -> None:

@@ -10,10 +10,10 @@ from tests.runtimes.transformers.driver import greedy_by_generate, greedy_in_ste
 from tests.runtimes.transformers.models import SUPPORTED, VOCABULARY, tiny_model
 
 from maas.runtimes.transformers.cache import KvCache
-from maas.runtimes.transformers.step import Chunk, StepRunner, far_slots
+from maas.runtimes.transformers.step import Piece, StepRunner, far_slots
 
 LENGTHS = (3, 61, 17, 40, 1, 29)
-LONGEST = (20, 8, 14, 24, 11, 17)
+LONGEST = (20, 8, 14, 24, 11, 17, 9, 10)
 
 
 def prompts() -> list[list[int]]:
@@ -23,10 +23,14 @@ def prompts() -> list[list[int]]:
 
 @pytest.mark.parametrize("model_type", SUPPORTED)
 def test_greedy_answers_are_those_of_generate(model_type: str) -> None:
-    """Six requests over four slots, prompts in chunks: each has, token by token, the answer that it has alone."""
+    """Eight requests over four slots, prompts in chunks: each has, token by token, the answer that it has alone.
+
+    The last two begin like the second, so they find what it has left in the cache.
+    """
     model = tiny_model(model_type)
-    alone = [greedy_by_generate(model, p, n) for p, n in zip(prompts(), LONGEST, strict=True)]
-    together = greedy_in_steps(StepRunner(model, KvCache(4, 96)), prompts(), LONGEST, budget=24)
+    asked = [*prompts(), prompts()[1], prompts()[1][:50] + prompts()[2]]
+    alone = [greedy_by_generate(model, p, n) for p, n in zip(asked, LONGEST, strict=True)]
+    together = greedy_in_steps(StepRunner(model, KvCache(4, 96)), asked, LONGEST, budget=24)
     assert together == alone
     assert len({token for answer in alone for token in answer}) > 20, "answers that repeat prove little"
 
@@ -42,7 +46,7 @@ def in_chunks(
 ) -> torch.Tensor:
     """The logits after the last of the tokens, which go into the slot from `start` on; float32[vocabulary]."""
     for first in range(0, len(tokens), size):
-        rows = runner.run([Chunk(slot, start + first, tokens[first : first + size])])
+        rows = runner.run([Piece(slot, start + first, tokens[first : first + size])])
     return rows[0]
 
 
@@ -57,14 +61,14 @@ def test_logits_come_in_the_order_in_which_they_were_asked_for() -> None:
     before = {4: 2, 0: 40, 5: 10, 2: 39}
     for slot, length in before.items():
         in_chunks(runner, slot, fed[slot][:length])
-    chunks = [Chunk(slot, before[slot], fed[slot][before[slot] :], wants_logits=slot != 0) for slot in fed]
+    chunks = [Piece(slot, before[slot], fed[slot][before[slot] :], wants_logits=slot != 0) for slot in fed]
     assert_agree(runner.run(chunks), torch.stack([alone[4], alone[5], alone[2]]))
 
 
 def test_step_without_logits_has_no_rows() -> None:
     """A step of chunks that end in the middle of their prompts answers float32[0, vocabulary]."""
     runner = StepRunner(tiny_model("llama"), KvCache(1, 32))
-    assert runner.run([Chunk(0, 0, [7, 8, 9], wants_logits=False)]).shape == (0, VOCABULARY)
+    assert runner.run([Piece(0, 0, [7, 8, 9], wants_logits=False)]).shape == (0, VOCABULARY)
 
 
 @pytest.mark.parametrize("model_type", ["llama", "gemma2", "deepseek_v3"])
@@ -88,7 +92,7 @@ def test_what_is_not_a_number_stays_with_whom_it_came_from(model_type: str) -> N
     assert in_chunks(runner, 0, [5] * 80).isnan().any()
     before = in_chunks(runner, 1, good[:-1]), in_chunks(runner, 0, good[:9])
     assert all(row.isfinite().all() for row in before)
-    both = runner.run([Chunk(0, 9, good[9:10]), Chunk(1, len(good) - 1, good[-1:])])
+    both = runner.run([Piece(0, 9, good[9:10]), Piece(1, len(good) - 1, good[-1:])])
     alone = StepRunner(model, KvCache(1, 96))
     assert_agree(both, torch.stack([in_chunks(alone, 0, good[:10]), in_chunks(alone, 0, good)]))
 
@@ -107,8 +111,8 @@ def test_what_is_not_a_number_stays_with_whom_it_came_from(model_type: str) -> N
 )
 def test_few_that_are_far_attend_alone(ends: list[int], far: set[int]) -> None:
     """Decodes attend together unless a few are so long that the others would look at much more for their sake."""
-    decodes = [Chunk(slot, end - 1, [7]) for slot, end in enumerate(ends)]
-    prompt = Chunk(len(ends), 0, [7] * 5000)  # attends alone in any case
+    decodes = [Piece(slot, end - 1, [7]) for slot, end in enumerate(ends)]
+    prompt = Piece(len(ends), 0, [7] * 5000)  # attends alone in any case
     assert far_slots([*decodes, prompt]) == far
 
 
@@ -122,6 +126,6 @@ def test_one_that_is_far_is_answered_like_the_others(model_type: str) -> None:
     runner = StepRunner(model, KvCache(9, 256))
     for slot, tokens in enumerate(fed):
         in_chunks(runner, slot, tokens[:-1], size=64)
-    decodes = [Chunk(slot, len(tokens) - 1, tokens[-1:]) for slot, tokens in enumerate(fed)]
+    decodes = [Piece(slot, len(tokens) - 1, tokens[-1:]) for slot, tokens in enumerate(fed)]
     assert far_slots(decodes) == {3}
     assert_agree(runner.run(decodes), torch.stack(alone))

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from typing import Protocol
 
 import torch
 from transformers import PreTrainedModel
@@ -18,21 +19,31 @@ from maas.runtimes.transformers.cache import KvCache
 _CALL = 1000  # positions of one slot that could be looked at in the time of one call more
 
 
-@dataclass(frozen=True, slots=True)
-class Chunk:
+class Chunk(Protocol):
     """Tokens of one sequence that go into `slot` from position `start` on; all before are there already.
 
-    One token is a decode, or the end of a prompt. `wants_logits` asks for those after its last token.
+    One token is a decode, or the end of a prompt. `wants_logits` asks for those after its last token. The scheduler's chunks are
+    such.
     """
+
+    @property
+    def slot(self) -> int: ...
+    @property
+    def start(self) -> int: ...
+    @property
+    def tokens(self) -> Sequence[int]: ...
+    @property
+    def wants_logits(self) -> bool: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A chunk of nobody's job, for a check or a measurement."""
 
     slot: int
     start: int
     tokens: Sequence[int]
     wants_logits: bool = True
-
-    @property
-    def end(self) -> int:
-        return self.start + len(self.tokens)
 
 
 class StepRunner:
@@ -50,7 +61,7 @@ class StepRunner:
 
         No two chunks may be of one slot.
         """
-        assert all(chunk.tokens and chunk.end <= self.cache.context for chunk in chunks)
+        assert all(chunk.tokens and _end(chunk) <= self.cache.context for chunk in chunks)
         assert len({chunk.slot for chunk in chunks}) == len(chunks) > 0
         apart = {chunk.slot for chunk in chunks if len(chunk.tokens) > 1} | far_slots(chunks)
         order = sorted(chunks, key=lambda chunk: (chunk.slot in apart, chunk.slot))
@@ -69,19 +80,19 @@ class StepRunner:
     def _layout(self, order: Sequence[Chunk], together: int) -> StepLayout:
         """Of `order` the first attend `together`; they have one token each and stand by slot."""
         slots = [chunk.slot for chunk in order for _ in chunk.tokens]
-        positions = self._tensor([at for chunk in order for at in range(chunk.start, chunk.end)])
+        positions = self._tensor([at for chunk in order for at in range(chunk.start, _end(chunk))])
         parts = [self._together(order[:together], positions[:together])] if together else []
         first = together
         for chunk in order[together:]:
             own = positions[first : first + len(chunk.tokens)]
-            parts.append(Part(first, slice(chunk.slot, chunk.slot + 1), own[None], chunk.start, chunk.end))
+            parts.append(Part(first, slice(chunk.slot, chunk.slot + 1), own[None], chunk.start, _end(chunk)))
             first += len(chunk.tokens)
         return StepLayout(self.cache, self._tensor(slots), positions, parts)
 
     def _together(self, chunks: Sequence[Chunk], positions: torch.Tensor) -> Part:
         """All slots from the lowest to the highest, so that no key is moved; those between them that have no token ask too, in vain."""
         low, high = chunks[0].slot, chunks[-1].slot + 1
-        lowest, reach = min(chunk.start for chunk in chunks), max(chunk.end for chunk in chunks)
+        lowest, reach = min(chunk.start for chunk in chunks), max(_end(chunk) for chunk in chunks)
         if len(chunks) == high - low:
             return Part(0, slice(low, high), positions[:, None], lowest, reach)
         rows = self._tensor([chunk.slot - low for chunk in chunks])
@@ -93,14 +104,18 @@ class StepRunner:
         return torch.tensor(numbers, dtype=torch.int64, device=self._device)
 
 
+def _end(chunk: Chunk) -> int:
+    return chunk.start + len(chunk.tokens)
+
+
 def far_slots(chunks: Sequence[Chunk]) -> set[int]:
     """Slots of decodes that attend alone, because all others would have to look as far as they do.
 
     Of the farthest as many as makes the positions that are looked at, calls counted in, the fewest.
     """
-    decodes = sorted((chunk for chunk in chunks if len(chunk.tokens) == 1), key=lambda chunk: -chunk.end)
-    apart = list(accumulate((chunk.end + _CALL for chunk in decodes), initial=0))
-    costs = [alone + len(decodes) * chunk.end for alone, chunk in zip(apart, decodes, strict=False)]
+    decodes = sorted((chunk for chunk in chunks if len(chunk.tokens) == 1), key=lambda chunk: -_end(chunk))
+    apart = list(accumulate((_end(chunk) + _CALL for chunk in decodes), initial=0))
+    costs = [alone + len(decodes) * _end(chunk) for alone, chunk in zip(apart, decodes, strict=False)]
     return {chunk.slot for chunk in decodes[: costs.index(min(costs))]} if costs else set()
 
 

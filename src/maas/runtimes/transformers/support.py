@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 
 from maas.errors import BadArtifact
 from maas.runtimes.transformers.cache import KvCache
-from maas.runtimes.transformers.step import Chunk, StepRunner
+from maas.runtimes.transformers.step import Piece, StepRunner
 
 _LENGTHS = (21, 9)  # tokens of the golden prompts
 _ANSWER = 8  # tokens
@@ -146,10 +146,11 @@ def _in_steps(
     return [torch.stack(rows[slot]) for slot in (2, 0)]
 
 
-def _chunks(slot: int, prompt: Sequence[Sequence[int]], answer: Sequence[int]) -> list[Chunk]:
+def _chunks(slot: int, prompt: Sequence[Sequence[int]], answer: Sequence[int]) -> list[Piece]:
     """The pieces of the prompt, then all of the answer but its last token; the last piece is the first that wants logits."""
-    chunks: list[Chunk] = []
+    chunks: list[Piece] = []
+    start = 0
     for tokens in (*prompt, *([token] for token in answer[:-1])):
-        start = chunks[-1].end if chunks else 0
-        chunks.append(Chunk(slot, start, tokens, wants_logits=len(chunks) >= len(prompt) - 1))
+        chunks.append(Piece(slot, start, tokens, wants_logits=len(chunks) >= len(prompt) - 1))
+        start += len(tokens)
     return chunks
