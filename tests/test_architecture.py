@@ -15,7 +15,7 @@ SOURCE = Path(__file__).parent.parent / "src" / "maas"
 # From the top down. What stands on one line does not know each other either.
 LAYERS = (
     ("maas.cli", "maas.server", "maas.edge", "maas.publisher"),
-    ("maas.training", "maas.optimizing", "maas.bench"),
+    ("maas.training", "maas.optimizing", "maas.bench", "maas.importing"),
     ("maas.api",),
     ("maas.gateway",),
     ("maas.models",),

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from maas import __version__
-from maas.cli import bench, config, models, openapi, optimize, predict, publish, serve, train, verify
+from maas.cli import bench, config, importing, models, openapi, optimize, predict, publish, serve, train, verify
 from maas.errors import MaasError
 
 # What stands in the way of a command and is for its user to change: rights, space, a file in place of a folder.
@@ -28,10 +28,13 @@ _OPTIONAL = {
         "onnxscript",
         "onnxruntime",
         "openvino",
+        "gguf",
+        "tokenizers",
     ),
 }
 _EXTRAS = {
     "bench": "bench",
+    "import": "gguf",
     "optimize": "optimize",
     "publish": "torch",
     "train": "training",
@@ -72,6 +75,7 @@ app.command()(predict.predict)
 app.command()(bench.bench)
 app.add_typer(models.models, name="models")
 app.add_typer(config.config, name="config")
+app.add_typer(importing.importing, name="import")
 
 
 def main() -> None:
