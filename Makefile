@@ -18,7 +18,7 @@ BIN       := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test lint format types unit test-slow clients fuzz torture torture-peers soak bench bench-peers constraints protos clean
+.PHONY: help install serve test lint format types unit test-slow clients models fuzz torture torture-peers soak bench bench-peers constraints protos clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,7 +44,7 @@ types: $(INSTALLED) ## check the types
 	$(BIN)/mypy
 
 unit: $(INSTALLED) ## run the tests, but not the slow ones
-	$(BIN)/pytest -m "not slow and not clients"
+	$(BIN)/pytest -m "not slow and not clients and not models"
 
 test-slow: $(INSTALLED) ## run the slow tests
 	$(BIN)/pytest -m slow
@@ -53,6 +53,10 @@ test-slow: $(INSTALLED) ## run the slow tests
 clients: $(INSTALLED) ## call a running server with the clients that people have, each in an environment of its own
 	$(BIN)/python -m tests.clients.environments
 	$(BIN)/pytest -m clients tests/clients
+
+models: $(INSTALLED) ## fetch a real language model (92 MB) below build/models, import it, and hold its answers
+	$(BIN)/python -m tests.importing.smollm2
+	$(BIN)/pytest -m models tests/importing
 
 fuzz: $(INSTALLED) ## fuzz the body decoders for SECONDS (600), then every operation of a running server
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[fuzz]' \

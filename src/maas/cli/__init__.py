@@ -9,7 +9,19 @@ from typing import Annotated
 import typer
 
 from maas import __version__
-from maas.cli import bench, config, importing, models, openapi, optimize, predict, publish, serve, train, verify
+from maas.cli import (
+    bench,
+    config,
+    importing,
+    models,
+    openapi,
+    optimize,
+    predict,
+    publish,
+    serve,
+    train,
+    verify,
+)
 from maas.errors import MaasError
 
 # What stands in the way of a command and is for its user to change: rights, space, a file in place of a folder.

@@ -17,9 +17,10 @@ def _group() -> None:
 
 @importing.command()
 def gguf(
-    file: Annotated[Path, typer.Argument(
-            exists=True, dir_okay=False, help="A GGUF file of a model of the llama architecture."
-        )],
+    file: Annotated[
+        Path,
+        typer.Argument(exists=True, dir_okay=False, help="A GGUF file of a model of the llama architecture."),
+    ],
     output: Annotated[Path, typer.Option(help="Folder to make; it must not exist.")],
     dtype: Annotated[
         Literal["float32", "bfloat16"], typer.Option(help="Of the weights that are written.")

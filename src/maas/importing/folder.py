@@ -18,6 +18,8 @@ from maas.importing.gguf_file import GgufFile
 from maas.importing.llama import Llama, read_llama, read_weights
 from maas.importing.tokenizer import read_tokenizer, special_ids, tokenizer_config
 
+WEIGHTS = "model.safetensors"
+
 Dtype = Literal["float32", "bfloat16"]
 
 
@@ -30,6 +32,7 @@ def import_gguf(path: Path, output: Path, dtype: Dtype = "float32") -> Llama:
     try:
         model = _write(GgufFile(path), making, dtype)
         making.chmod(0o755)
+        (making / WEIGHTS).chmod(0o644)
         making.rename(output)
     except BaseException:
         shutil.rmtree(making, ignore_errors=True)
@@ -42,7 +45,7 @@ def _write(file: GgufFile, folder: Path, dtype: Dtype) -> Llama:
     vocabulary = tokenizer.get_vocab_size()
     model, special = read_llama(file, vocabulary), special_ids(file, vocabulary)
     weights = {name: np.ascontiguousarray(w.astype(DTYPES[dtype])) for name, w in read_weights(file, model)}
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
     tokenizer.save(str(folder / "tokenizer.json"))
     _save(folder / "config.json", model.config(dtype, _without_unknown(special)))
     _save(folder / "generation_config.json", _without_unknown(special))

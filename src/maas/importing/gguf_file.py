@@ -10,7 +10,7 @@ import mmap
 import struct
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar, overload
+from typing import Any, TypeVar
 
 import numpy as np
 from gguf import GGUFReader, GGUFValueType
@@ -43,20 +43,17 @@ class GgufFile:
         if sum(int(tensor.n_bytes) for tensor in self._reader.tensors) > path.stat().st_size:
             raise BadArtifact(f"{path} has tensors that overlap")
 
-    @overload
-    def get(self, key: str, kind: type[T]) -> T: ...
-
-    @overload
-    def get(self, key: str, kind: type[T], default: T | None) -> T | None: ...
-
-    def get(self, key: str, kind: type[T], *default: T | None) -> T | None:
+    def get(self, key: str, kind: type[T], default: T | None = None) -> T:
         """The value of a key. Without a default the file must have it."""
-        field = self._reader.get_field(key)
-        if field is None:
-            if not default:
-                raise BadArtifact(f"{self.path} has no key {key!r}")
-            return default[0]
-        return self._typed(key, self._contents(key), kind)
+        found = self.find(key, kind)
+        value = default if found is None else found
+        if value is None:
+            raise BadArtifact(f"{self.path} has no key {key!r}")
+        return value
+
+    def find(self, key: str, kind: type[T]) -> T | None:
+        """The value of a key, or None where the file does not have it."""
+        return self._typed(key, self._contents(key), kind) if key in self._reader.fields else None
 
     def list_of(self, key: str, kind: type[T]) -> list[T]:
         values = self._contents(key)
@@ -80,7 +77,9 @@ class GgufFile:
             return np.asarray(dequantize(tensor.data, tensor.tensor_type), np.float32).reshape(shape)
         except NotImplementedError as error:
             kind = tensor.tensor_type.name
-            raise BadArtifact(f"{self.path}: tensor {name!r} is in {kind}, which cannot be read here") from error
+            raise BadArtifact(
+                f"{self.path}: tensor {name!r} is in {kind}, which cannot be read here"
+            ) from error
 
     def _contents(self, key: str) -> Any:
         field = self._reader.get_field(key)

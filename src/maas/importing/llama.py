@@ -60,7 +60,7 @@ def read_llama(file: GgufFile, vocabulary: int) -> Llama:
         raise BadArtifact(f"{file.path} is of architecture {architecture!r}; only 'llama' can be imported")
     _refuse_scaled_rope(file)
     hidden, heads = file.get("llama.embedding_length", int), file.get("llama.attention.head_count", int)
-    kv_heads = file.get("llama.attention.head_count_kv", int, heads) or 0
+    kv_heads = file.get("llama.attention.head_count_kv", int, heads)
     if min(hidden, heads, kv_heads) < 1 or heads % kv_heads:
         raise BadArtifact(f"{file.path}: {hidden} wide with {heads} heads and {kv_heads} of keys is no model")
     return Llama(
@@ -72,7 +72,7 @@ def read_llama(file: GgufFile, vocabulary: int) -> Llama:
         head_size=_head_size(file, hidden // heads),
         vocabulary=vocabulary,
         context=file.get("llama.context_length", int),
-        rope_theta=_shortest(file.get("llama.rope.freq_base", float, 10000.0) or 0.0),
+        rope_theta=_shortest(file.get("llama.rope.freq_base", float, 10000.0)),
         norm_epsilon=_shortest(file.get("llama.attention.layer_norm_rms_epsilon", float)),
         has_tied_embeddings="output.weight" not in file.tensor_names,
     )
@@ -131,7 +131,9 @@ def _head_size(file: GgufFile, default: int) -> int:
     size = file.get("llama.attention.key_length", int, default)
     others = ("llama.attention.value_length", "llama.rope.dimension_count")
     if not size or size % 2 or any(file.get(key, int, size) != size for key in others):
-        raise BadArtifact(f"{file.path} has heads of which not all elements are rotated, or of odd or unlike lengths")
+        raise BadArtifact(
+            f"{file.path} has heads of which not all elements are rotated, or of odd or unlike lengths"
+        )
     return size
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from gguf import TokenType
@@ -12,7 +13,7 @@ from maas.errors import BadArtifact
 from maas.importing.gguf_file import GgufFile
 
 # How text is cut before the merges, by `tokenizer.ggml.pre`: only what the tests hold against known ids.
-_PRE_TOKENIZERS = {
+_PRE_TOKENIZERS: dict[str, Callable[[], Any]] = {
     "gpt-2": lambda: pre_tokenizers.ByteLevel(add_prefix_space=False),
     "smollm": lambda: pre_tokenizers.Sequence(
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
@@ -36,7 +37,7 @@ def read_tokenizer(file: GgufFile) -> Tokenizer:
 def special_ids(file: GgufFile, vocabulary: int) -> dict[str, int]:
     """`bos_token_id` and its like, where the file has them."""
     found = {
-        f"{role}_token_id": file.get(f"tokenizer.ggml.{word}_token_id", int, None) for role, word in _ROLES.items()
+        f"{role}_token_id": file.find(f"tokenizer.ggml.{word}_token_id", int) for role, word in _ROLES.items()
     }
     special = {role: number for role, number in found.items() if number is not None}
     if wrong := [role for role, number in special.items() if not 0 <= number < vocabulary]:
@@ -47,7 +48,7 @@ def special_ids(file: GgufFile, vocabulary: int) -> dict[str, int]:
 def tokenizer_config(file: GgufFile, tokenizer: Tokenizer, context: int) -> dict[str, Any]:
     """The contents of `tokenizer_config.json`. The chat template is copied, never run."""
     special = special_ids(file, tokenizer.get_vocab_size())
-    template = file.get("tokenizer.chat_template", str, None)
+    template = file.find("tokenizer.chat_template", str)
     return {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "model_max_length": context,
@@ -66,13 +67,20 @@ def _byte_level(file: GgufFile, vocabulary: dict[str, int]) -> Tokenizer:
         raise BadArtifact(f"{file.path} has pre-tokenizer {pre!r}; those that can be imported are {known}")
     if file.get("tokenizer.ggml.add_space_prefix", bool, False):
         raise BadArtifact(f"{file.path} puts a space before each text, which cannot be imported")
-    merges = [tuple(merge.split(" ")) for merge in file.list_of("tokenizer.ggml.merges", str)]
-    if wrong := [m for m in merges if len(m) != 2 or not {*m, "".join(m)} <= vocabulary.keys()]:
-        raise BadArtifact(f"{file.path} has merge {' '.join(wrong[0])!r}, which is not of two of its tokens")
-    tokenizer = Tokenizer(BPE(vocab=vocabulary, merges=merges))
+    tokenizer = Tokenizer(BPE(vocab=vocabulary, merges=_merges(file, vocabulary)))
     tokenizer.pre_tokenizer = _PRE_TOKENIZERS[pre]()
     tokenizer.decoder = decoders.ByteLevel()
     return tokenizer
+
+
+def _merges(file: GgufFile, vocabulary: dict[str, int]) -> list[tuple[str, str]]:
+    merges = []
+    for merge in file.list_of("tokenizer.ggml.merges", str):
+        left, _, right = merge.partition(" ")
+        if not {left, right, left + right} <= vocabulary.keys():
+            raise BadArtifact(f"{file.path} has merge {merge!r}, which is not of two of its tokens")
+        merges.append((left, right))
+    return merges
 
 
 def _added(file: GgufFile, tokens: list[str]) -> list[AddedToken]:
