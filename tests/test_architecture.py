@@ -40,7 +40,7 @@ MAY_KNOW_EACH_OTHER = {
 }
 
 FRAMEWORKS = {
-    *("torch", "transformers", "tokenizers", "onnxruntime", "openvino"),
+    *("torch", "transformers", "tokenizers", "gguf", "onnxruntime", "openvino"),
     *("sklearn", "statsmodels", "tensorflow", "jax"),
 }
 WEB = {"fastapi", "starlette", "uvicorn", "httpx", "grpc"}
@@ -88,9 +88,11 @@ def test_imports_go_down(name: str, path: Path) -> None:
 
 @pytest.mark.parametrize(("name", "path"), MODULES, ids=[name for name, _ in MODULES])
 def test_each_kind_of_knowledge_has_one_door(name: str, path: Path) -> None:
-    """Frameworks are known in runtimes and training, HTTP in api, server and client, meters in telemetry."""
+    """Frameworks are known in runtimes, training and importing, HTTP in api, server and client, meters in telemetry."""
     tops = {imported.partition(".")[0] for imported in imports(path)}
-    if not name.startswith(("maas.runtimes.torch", "maas.runtimes.transformers", "maas.training")):
+    if not name.startswith(
+        ("maas.runtimes.torch", "maas.runtimes.transformers", "maas.training", "maas.importing")
+    ):
         is_type_only = name == "maas.publisher"  # for annotations
         own_engine = {name.removeprefix("maas.runtimes.")}
         if name == "maas.importing.tokenizer":

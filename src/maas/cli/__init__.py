@@ -40,9 +40,8 @@ _OPTIONAL = {
         "onnxscript",
         "onnxruntime",
         "openvino",
-        "gguf",
-        "tokenizers",
     ),
+    *("gguf", "tokenizers"),
 }
 _EXTRAS = {
     "bench": "bench",
