@@ -163,7 +163,9 @@ def _expect_timeout(value: Mapping[str, Any]) -> float | None:
     if "timeout" not in parameters:
         return None
     timeout = parameters["timeout"]
-    _require(isinstance(timeout, str | int | float) and not isinstance(timeout, bool))
+    if type(timeout) is int and timeout == 0:
+        return None
+    _require(isinstance(timeout, int | float) and not isinstance(timeout, bool))
     try:
         seconds = float(timeout) / 1e6
     except OverflowError:
