@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import time
@@ -45,24 +44,12 @@ def python_of(client: str) -> Path:
 
 
 def _run(client: str, command: list[str]) -> None:
-    ended = subprocess.run(
-        command, capture_output=True, text=True, timeout=_MINUTES * 60, env=os.environ | _index()
-    )
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=_MINUTES * 60)
     if ended.returncode != 0:
         raise NotInstalled(
             f"the packages of {client!r} could not be installed; is the package index to be reached? "
             f"({' '.join(command)})\n{(ended.stdout + ended.stderr)[-2000:]}"
         )
-
-
-@cache
-def _index() -> dict[str, str]:
-    """The package index that pip is told of on this machine, for uv, which does not read pip's settings."""
-    get = [sys.executable, "-m", "pip", "config", "get", "global.index-url"]
-    told = (
-        os.environ.get("PIP_INDEX_URL") or subprocess.run(get, capture_output=True, text=True).stdout.strip()
-    )
-    return {"UV_DEFAULT_INDEX": told} if told and "UV_DEFAULT_INDEX" not in os.environ else {}
 
 
 def main() -> None:

@@ -60,11 +60,10 @@ class Compressor:
                 body.add(b"".join(await self._run(_read_pieces, inflater)), limit)
             body.settle()
 
-    def suits(self, accepted: Accepted | None, payload: Payload) -> bool:
+    def suits(self, accepted: Accepted, payload: Payload) -> bool:
         """Whether an answer is to be compressed. Raw tensors shrink little, and are so for those alone who ask for nothing else."""
-        if accepted is None or not self.is_on:
-            return False
-        return accepted.is_sole or (payload.json_size is None and len(payload.data) >= WORTH)
+        is_worth = payload.json_size is None and len(payload.data) >= WORTH
+        return self.is_on and (accepted.is_sole or is_worth)
 
     async def compress(self, payload: Payload, coding: str) -> Payload:
         """`payload` compressed. What is raised by cancellation leaves no more than one piece to a thread."""
